@@ -1,0 +1,1 @@
+"""Streaming anomaly detector for the communication of electronic control units."""

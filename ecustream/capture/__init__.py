@@ -1,0 +1,1 @@
+"""Bytes to frames: trace files and live interfaces."""

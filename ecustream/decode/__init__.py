@@ -1,0 +1,1 @@
+"""Frames to log lines: packets, PDUs, names, activity state."""

@@ -1,0 +1,1 @@
+"""Scores to episodes: calibration, deadlines, debounce."""

@@ -1,0 +1,1 @@
+"""Episodes to readers: sockets, history, event log."""

@@ -1,0 +1,1 @@
+"""Lines to surprisal: bundle, tokenizer, model, rolling window."""

@@ -1,0 +1,1 @@
+"""Offline tools: simulator, training, calibration, evaluation."""
