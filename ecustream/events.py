@@ -49,7 +49,8 @@ class EventScore(msgspec.Struct, frozen=True, kw_only=True):
 class Event(msgspec.Struct, kw_only=True):
     """One message about one episode: it opens, is updated, and closes under one stable `id`.
 
-    Times are nanoseconds since 1970 in capture time; `published_ns` is wall time, null in offline runs,
+    Times are nanoseconds since 1970 in capture time: `start_ns` and `end_ns` bound the episode,
+    `decided_ns` is when this message became known. `published_ns` is wall time, null in offline runs,
     which are deterministic. `frames` is the first and last frame number, or null without frames.
     `seq` counts all events of a run from 1, `kind_seq` those of its kind.
     """
@@ -64,6 +65,7 @@ class Event(msgspec.Struct, kw_only=True):
     source: str
     start_ns: int
     end_ns: int | None
+    decided_ns: int
     published_ns: int | None
     frames: tuple[int, int] | None
     lines: int

@@ -1,0 +1,352 @@
+"""The one configuration file (TOML): its keys with defaults that work, read into structs."""
+
+import difflib
+import ipaddress
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from ecustream.errors import ConfigError
+
+__all__ = [
+    "Config",
+    "DetectConfig",
+    "InputConfig",
+    "PublishConfig",
+    "RingConfig",
+    "ScoringConfig",
+    "StateConfig",
+    "check_bind_url",
+    "effective_toml",
+    "load_config",
+]
+
+COMMAND_LINE = "command line"
+
+Count = Annotated[int, Meta(ge=1)]
+Positive = Annotated[float, Meta(gt=0)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+StructT = TypeVar("StructT", bound=msgspec.Struct)
+
+
+class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the activity state comes from; without `pdu` and `nm_port` the PDU population decides.
+
+    Attributes:
+        pdu: name of the PDU whose payload carries the state.
+        byte: 0-based byte of that payload.
+        mask: bits of the byte that count.
+        values: masked value (decimal or 0x…) to activity state 0, 1 or 2.
+        nm_port: UDP port of network management.
+    """
+
+    pdu: str | None = None
+    byte: Annotated[int, Meta(ge=0)] = 0
+    mask: Annotated[int, Meta(ge=1, le=255)] = 255
+    values: dict[str, Literal[0, 1, 2]] = {}
+    nm_port: Port | None = None
+
+
+class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How bytes become lines.
+
+    Attributes:
+        names: file with PDU names; relative to the configuration file where that names it.
+        layouts: PDU header layout per socket, e.g. `{"42557" = "soad"}`; the decode stage knows the names.
+        key: what "the same PDU" means for delta time: name on one flow (`stream`) or name alone (`name`).
+        source: bus name to use instead of the one in the trace.
+        state: where the activity state comes from.
+    """
+
+    names: str | None = None
+    layouts: dict[str, str] = {}
+    key: Literal["stream", "name"] = "stream"
+    source: str | None = None
+    state: StateConfig = StateConfig()
+
+
+class ScoringConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How lines are scored: lines a model call, CPU threads (0 is automatic), replay speed."""
+
+    chunk_lines: Count = 128
+    threads: Annotated[int, Meta(ge=0)] = 0
+    speed: Literal["max"] | Positive = "max"
+
+
+class DetectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When scores become events; `join_ms` is how close two strange lines must be to make one episode."""
+
+    filter: Literal["episodes", "perplexity"] = "episodes"
+    false_alarms_per_hour: Positive = 6.0
+    perplexity_threshold: Annotated[float, Meta(ge=1)] = 1.5
+    perplexity_lines: Count = 3
+    join_ms: Annotated[float, Meta(ge=0)] = 500.0
+
+
+class PublishConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where events go: the PUB and the reply socket, and how many events a replay can reach back."""
+
+    enabled: bool = True
+    pub: str = "tcp://127.0.0.1:5556"
+    reply: str = "tcp://127.0.0.1:5557"
+    allow_remote: bool = False
+    history_events: Count = 10_000
+
+
+class RingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many lines may wait between capture and scoring."""
+
+    lines: Count = 65_536
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be configured; `Config()` holds defaults that work."""
+
+    input: InputConfig = InputConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    detect: DetectConfig = DetectConfig()
+    publish: PublishConfig = PublishConfig()
+    ring: RingConfig = RingConfig()
+
+
+def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Reads the configuration file, if any, and puts the command line's values over it.
+
+    Args:
+        path: TOML file; None for the defaults.
+        overrides: dotted key to value, e.g. `{"detect.false_alarms_per_hour": 2}`. A value of None means
+            "not given"; a string is read as the number or truth value that the key wants.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is wrong; the sentence names the file,
+            the key, and what is allowed.
+    """
+    leaves: dict[str, Any] = {}
+    if path is not None:
+        leaves.update(_leaves(_read_toml(Path(path)), Config, str(path)))
+        names = leaves.get("input.names")
+        if names is not None:
+            leaves["input.names"] = str(Path(path).parent / names)
+    for key, value in (overrides or {}).items():
+        if value is not None:
+            leaves[key] = _value(value, _type_of(key), key, COMMAND_LINE, strict=False)
+    config = _assemble(Config, "", leaves)
+    _check_together(config, COMMAND_LINE if path is None else str(path))
+    return config
+
+
+def effective_toml(config: Config) -> str:
+    """The configuration in force as TOML that `load_config` reads; keys that are not set are comments."""
+    lines: list[str] = []
+    _write_table(config, "", lines)
+    return "\n".join(lines).strip() + "\n"
+
+
+def check_bind_url(url: str, *, allow_remote: bool) -> None:
+    """Refuses a URL that cannot be bound as meant, before libzmq takes it for something else.
+
+    libzmq takes the port modulo 65536 and replaces any file that stands at an ipc path.
+
+    Raises:
+        ConfigError: neither `tcp://HOST:PORT` nor `ipc://PATH`, or open to other machines although
+            `allow_remote` is false.
+    """
+    if re.fullmatch(r"ipc://[^*].*", url):
+        return
+    match = re.fullmatch(r"tcp://(\[[^\]]+\]|[^:\[\]/]+):(\d{1,5}|\*)", url)
+    if match is None or (match[2] != "*" and int(match[2]) > 65535):
+        raise ConfigError(
+            f'"{url}" is no socket address; write tcp://HOST:PORT (PORT up to 65535) or ipc://PATH'
+        )
+    if not allow_remote and not _is_loopback(match[1].strip("[]")):
+        raise ConfigError(
+            f'"{url}" would let other machines read the events; '
+            "set publish.allow_remote = true if that is meant, or bind to 127.0.0.1"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in ("localhost", "lo")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
+
+
+def _is_table(type_: Any) -> bool:
+    return isinstance(type_, type) and issubclass(type_, msgspec.Struct)
+
+
+def _field_types(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(struct)}
+
+
+def _leaves(
+    table: Mapping[str, Any], struct: type[msgspec.Struct], origin: str, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Walks a table of the file, so that every error knows its dotted key; yields (dotted key, value)."""
+    types = _field_types(struct)
+    for name, value in table.items():
+        key = prefix + name
+        if name not in types:
+            raise _unknown_key(key, origin)
+        if not _is_table(types[name]):
+            yield key, _value(value, types[name], key, origin, strict=True)
+        elif isinstance(value, dict):
+            yield from _leaves(value, types[name], origin, key + ".")
+        else:
+            raise ConfigError(f"{origin}: {key} must be a table with the keys {_keys(types[name])}")
+
+
+def _type_of(key: str) -> Any:
+    type_: Any = Config
+    for name in key.split("."):
+        types = _field_types(type_) if _is_table(type_) else {}
+        if name not in types:
+            raise _unknown_key(key, COMMAND_LINE)
+        type_ = types[name]
+    if _is_table(type_):
+        raise ConfigError(f"{COMMAND_LINE}: {key} is a table; give one of its keys {_keys(type_)}")
+    return type_
+
+
+def _value(value: Any, type_: Any, key: str, origin: str, *, strict: bool) -> Any:
+    try:
+        converted = msgspec.convert(value, type_, strict=strict)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise ConfigError(
+            f"{origin}: {key} is {_toml(value)}, but must be {_allowed(msgspec.inspect.type_info(type_))}"
+        ) from error
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise ConfigError(f"{origin}: {key} is {converted}, but must be a finite number")
+    return converted
+
+
+def _unknown_key(key: str, origin: str) -> ConfigError:
+    """The sentence on a key that does not exist: the nearest one, and those that its table has."""
+    table = ""
+    struct: type[msgspec.Struct] = Config
+    for name in key.split(".")[:-1]:
+        inner: Any = _field_types(struct).get(name)
+        if not _is_table(inner):
+            break
+        table, struct = f"{table}{name}.", inner
+    every = dict(_every_key(Config))
+    near = difflib.get_close_matches(key, every, n=1) or [
+        full for full in every if full.endswith("." + key.rsplit(".", 1)[-1])
+    ]
+    hint = f'; did you mean "{near[0]}"?' if near else ";"
+    where = f"[{table[:-1]}]" if table else "the top level"
+    return ConfigError(f'{origin}: unknown key "{key}"{hint} {where} has {_keys(struct)}')
+
+
+def _every_key(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, type_ in _field_types(struct).items():
+        yield prefix + name, type_
+        if _is_table(type_):
+            yield from _every_key(type_, f"{prefix}{name}.")
+
+
+def _keys(struct: type[msgspec.Struct]) -> str:
+    return ", ".join(_field_types(struct))
+
+
+def _allowed(info: msgspec.inspect.Type) -> str:
+    """What a key accepts, in words."""
+    match info:
+        case msgspec.inspect.UnionType(types=types):
+            return " or ".join(_allowed(t) for t in types if not isinstance(t, msgspec.inspect.NoneType))
+        case msgspec.inspect.LiteralType(values=values):
+            return ("one of " if len(values) > 1 else "") + ", ".join(_toml(value) for value in values)
+        case msgspec.inspect.IntType(ge=low, le=high):
+            return _range("a whole number", low, high)
+        case msgspec.inspect.FloatType(gt=above, ge=low, le=high):
+            return "a number above 0" if above == 0 else _range("a number", low, high)
+        case msgspec.inspect.BoolType():
+            return "true or false"
+        case msgspec.inspect.DictType(value_type=value):
+            return f"a table in which every value is {_allowed(value)}"
+        case _:
+            return "a text in quotes"
+
+
+def _range(what: str, low: float | None, high: float | None) -> str:
+    if high is not None:
+        return f"{what} from {low} to {high}"
+    return f"{what} of at least {low}" if low is not None else what
+
+
+def _assemble(struct: type[StructT], prefix: str, leaves: Mapping[str, Any]) -> StructT:
+    given = {}
+    for name, type_ in _field_types(struct).items():
+        if _is_table(type_):
+            given[name] = _assemble(type_, f"{prefix}{name}.", leaves)
+        elif prefix + name in leaves:
+            given[name] = leaves[prefix + name]
+    return struct(**given)
+
+
+def _check_together(config: Config, origin: str) -> None:
+    """What one key alone cannot show."""
+    if config.ring.lines < config.scoring.chunk_lines:
+        raise ConfigError(
+            f"{origin}: ring.lines is {config.ring.lines}, but must be at least "
+            f"scoring.chunk_lines ({config.scoring.chunk_lines})"
+        )
+    state = config.input.state
+    if state.pdu is not None and not state.values:
+        raise ConfigError(f"{origin}: input.state.pdu is given, but input.state.values is empty")
+    for text in state.values:
+        if not re.fullmatch(r"\d+|0[xX][0-9a-fA-F]+", text):
+            raise ConfigError(f'{origin}: input.state.values has the key "{text}", but keys must be numbers')
+    if config.publish.enabled:
+        for key in ("pub", "reply"):
+            try:
+                check_bind_url(getattr(config.publish, key), allow_remote=config.publish.allow_remote)
+            except ConfigError as error:
+                raise ConfigError(f"{origin}: publish.{key}: {error}") from error
+        if config.publish.pub == config.publish.reply:
+            raise ConfigError(f"{origin}: publish.pub and publish.reply must differ")
+
+
+def _write_table(struct: msgspec.Struct, prefix: str, lines: list[str]) -> None:
+    tables: list[tuple[str, msgspec.Struct]] = []
+    if prefix:
+        lines += ["", f"[{prefix[:-1]}]"]
+    for name in struct.__struct_fields__:
+        value = getattr(struct, name)
+        if isinstance(value, msgspec.Struct):
+            tables.append((f"{prefix}{name}.", value))
+        else:
+            lines.append(f"# {name} is not set" if value is None else f"{name} = {_toml(value)}")
+    for inner, table in tables:
+        _write_table(table, inner, lines)
+
+
+def _toml(value: Any) -> str:
+    """A TOML value. JSON's strings are TOML's basic strings, but for DEL."""
+    if isinstance(value, dict):
+        inside = ", ".join(f"{_toml(str(key))} = {_toml(item)}" for key, item in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)

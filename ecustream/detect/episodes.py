@@ -1,0 +1,247 @@
+"""Groups what single PDUs show into episodes of a bus, each with one id, an open and a close.
+
+A finding is what one PDU shows; an episode is the findings of one bus that belong together in time. A
+finding joins the open episode if it opens within `join_ns` of that episode's newest evidence, otherwise
+it starts another one: a PDU that never comes back must not swallow what happens an hour later.
+"""
+
+from dataclasses import dataclass, field
+
+from ecustream.events import Event, EventPdu, EventScore, Evidence, Kind
+from ecustream.traffic import Line, Stream
+
+__all__ = ["Episodes", "Finding", "Sighting"]
+
+_UPDATE_EVERY_NS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Sighting:
+    """One piece of evidence about one PDU, at one moment.
+
+    `time_ns` is when it was decided, `start_ns` when what it tells of began. `line` is None where the
+    evidence is that no line came.
+    """
+
+    stream: Stream
+    time_ns: int
+    start_ns: int
+    line: Line | None
+    evidence: Evidence
+    fields: list[str]
+    rarity_nats: float
+    threshold_nats: float
+    reason: str
+    perplexity: float | None = None
+    surprisal_nats: float | None = None
+    since_frame: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Finding:
+    """What one PDU shows while it is conspicuous; part of one episode."""
+
+    stream: Stream
+    episode: "_Episode"
+    expires_ns: int | None
+    lines: int = 0
+    fields: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class _Episode:
+    number: int
+    kind: Kind
+    source: str
+    start_ns: int
+    newest_ns: int
+    findings: dict[str, Finding] = field(default_factory=dict)
+    active: set[str] = field(default_factory=set)
+    frames: tuple[int, int] | None = None
+    best: Sighting | None = None
+    perplexity: float | None = None
+    surprisal_nats: float | None = None
+    told_ns: int = 0
+    untold: bool = False
+
+    def take(self, finding: Finding, sighting: Sighting) -> None:
+        self.newest_ns = max(self.newest_ns, sighting.time_ns)
+        self.start_ns = min(self.start_ns, sighting.start_ns)
+        for name in sighting.fields:
+            if name not in finding.fields:
+                finding.fields.append(name)
+        if sighting.line is not None:
+            finding.lines += 1
+        for frame in (sighting.since_frame, sighting.line.frame if sighting.line else 0):
+            if frame:
+                first, last = self.frames or (frame, frame)
+                self.frames = min(first, frame), max(last, frame)
+        if self.best is None or sighting.rarity_nats > self.best.rarity_nats:
+            self.best = sighting
+        if sighting.perplexity is not None:
+            self.perplexity = max(self.perplexity or 0.0, sighting.perplexity)
+        if sighting.surprisal_nats is not None:
+            self.surprisal_nats = max(self.surprisal_nats or 0.0, sighting.surprisal_nats)
+
+    def event(self, phase: str, at_ns: int, reason: str | None = None) -> Event:
+        assert self.best is not None
+        self.told_ns, self.untold = at_ns, False
+        best = self.best
+        return Event(
+            run="",
+            seq=0,
+            kind_seq=0,
+            id=str(self.number),
+            kind=self.kind,
+            phase=phase,  # type: ignore[arg-type]
+            source=self.source,
+            start_ns=self.start_ns,
+            end_ns=self.newest_ns if phase == "close" else None,
+            decided_ns=at_ns,
+            published_ns=None,
+            frames=self.frames,
+            lines=sum(f.lines for f in self.findings.values()),
+            pdus=[
+                EventPdu(name=f.stream.name, lines=f.lines, fields=list(f.fields))
+                for f in self.findings.values()
+            ],
+            evidence=best.evidence,
+            score=EventScore(
+                perplexity=_rounded(self.perplexity),
+                surprisal=_rounded(self.surprisal_nats),
+                evidence=round(best.rarity_nats, 2),
+                threshold=round(best.threshold_nats, 2),
+            ),
+            reason=reason or best.reason,
+            wireshark=self._wireshark(),
+        )
+
+    def _wireshark(self) -> str | None:
+        if self.frames is None:
+            return None
+        ids = sorted({f.stream.pdu_id for f in self.findings.values() if f.stream.pdu_id is not None})
+        first, last = self.frames
+        frames = f"frame.number >= {first} && frame.number <= {last}"
+        if not ids or len(ids) > 8:
+            return frames
+        names = " || ".join(f"pdu_transport.id == 0x{i:08x}" for i in ids)
+        return f"({names}) && {frames}" if len(ids) > 1 else f"{names} && {frames}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+class Episodes:
+    """The episodes of all buses; every method returns the events to publish, in order.
+
+    Args:
+        join_ns: findings that open within it of an episode's newest evidence join it; it closes when
+            nothing in it is conspicuous any more and nothing came for as long.
+    """
+
+    def __init__(self, join_ns: int) -> None:
+        self._join_ns = join_ns
+        self._count = 0
+        self._open: list[_Episode] = []
+        self._finding_of: dict[str, Finding] = {}
+        self.next_check_ns: int | None = None
+
+    def opened(
+        self, sighting: Sighting, kind: Kind = "anomaly", expires_ns: int | None = None
+    ) -> list[Event]:
+        """A PDU became conspicuous."""
+        stream = sighting.stream
+        events = []
+        episode = self._joinable(stream.source, sighting.time_ns)
+        phase = "update"
+        if episode is None:
+            self._count += 1
+            episode = _Episode(self._count, kind, stream.source, sighting.start_ns, sighting.time_ns)
+            self._open.append(episode)
+            phase = "open"
+        finding = episode.findings.get(stream.key)
+        if finding is None:
+            finding = episode.findings[stream.key] = Finding(stream, episode, expires_ns)
+        self._finding_of[stream.key] = finding
+        episode.active.add(stream.key)
+        episode.take(finding, sighting)
+        self._schedule(sighting.time_ns)
+        if phase == "open" or sighting.time_ns - episode.told_ns >= _UPDATE_EVERY_NS:
+            events.append(episode.event(phase, sighting.time_ns))
+        else:
+            episode.untold = True
+        return events
+
+    def continued(self, sighting: Sighting, expires_ns: int | None = None) -> list[Event]:
+        """More evidence about a PDU that is conspicuous already."""
+        finding = self._finding_of.get(sighting.stream.key)
+        if finding is None:  # it had expired meanwhile
+            return self.opened(sighting, expires_ns=expires_ns)
+        finding.expires_ns = expires_ns
+        episode = finding.episode
+        before = episode.best
+        episode.take(finding, sighting)
+        if episode.best is not before:
+            episode.untold = True
+        self._schedule(sighting.time_ns)
+        if episode.untold and sighting.time_ns - episode.told_ns >= _UPDATE_EVERY_NS:
+            return [episode.event("update", sighting.time_ns)]
+        return []
+
+    def closed(self, key: str, time_ns: int) -> None:
+        """A PDU is inconspicuous again; its episode closes later, with `advance`."""
+        finding = self._finding_of.pop(key, None)
+        if finding is not None:
+            finding.episode.active.discard(key)
+            self._schedule(time_ns)
+
+    def advance(self, time_ns: int) -> list[Event]:
+        """Close the episodes in which nothing has happened for long enough."""
+        events, remaining = [], []
+        for episode in self._open:
+            for key in list(episode.active):
+                expires = episode.findings[key].expires_ns
+                if expires is not None and expires <= time_ns:
+                    self.closed(key, time_ns)
+            if not episode.active and time_ns - episode.newest_ns >= self._join_ns:
+                events.append(episode.event("close", time_ns))
+            else:
+                remaining.append(episode)
+        self._open = remaining
+        self.next_check_ns = time_ns + self._join_ns if remaining else None
+        return events
+
+    def finish(self, time_ns: int) -> list[Event]:
+        """Close everything, as at the end of a trace; what is still open says so."""
+        events = []
+        for episode in self._open:
+            assert episode.best is not None
+            still = f"{episode.best.reason}; still so at the end" if episode.active else None
+            events.append(episode.event("close", time_ns, still))
+        self._open, self.next_check_ns = [], None
+        self._finding_of.clear()
+        return events
+
+    def single(self, sighting: Sighting, kind: Kind) -> list[Event]:
+        """An episode that is over as soon as it is told: open and close at one moment."""
+        self._count += 1
+        stream = sighting.stream
+        episode = _Episode(self._count, kind, stream.source, sighting.start_ns, sighting.time_ns)
+        finding = episode.findings[stream.key] = Finding(stream, episode, None)
+        episode.take(finding, sighting)
+        return [episode.event("open", sighting.time_ns), episode.event("close", sighting.time_ns)]
+
+    def is_open(self, key: str) -> bool:
+        """Whether the PDU is part of an open finding."""
+        return key in self._finding_of
+
+    def _joinable(self, source: str, time_ns: int) -> _Episode | None:
+        for episode in reversed(self._open):
+            if episode.source == source and time_ns - episode.newest_ns <= self._join_ns:
+                return episode
+        return None
+
+    def _schedule(self, time_ns: int) -> None:
+        if self.next_check_ns is None:
+            self.next_check_ns = time_ns + self._join_ns

@@ -1,0 +1,64 @@
+"""The one sentence of an event: what came, what was expected, and why it counts."""
+
+from ecustream.detect.calibration import PduCalibration
+from ecustream.detect.intervals import Deviation
+
+__all__ = ["duration", "interval_reason", "overdue_reason", "rate", "surprise_reason"]
+
+
+def duration(time_ns: float) -> str:
+    """A time span as an engineer would write it: `31.5 ms`, `2.10 s`, `85 µs`."""
+    if time_ns < 1e6:
+        return f"{time_ns / 1e3:.0f} µs"
+    if time_ns < 1e9:
+        return f"{time_ns / 1e6:.1f} ms"
+    return f"{time_ns / 1e9:.2f} s"
+
+
+def rate(per_hour: float) -> str:
+    """How often clean traffic does this, in words."""
+    if per_hour >= 1:
+        return f"clean traffic does this about {per_hour:.0f} times an hour"
+    hours = 1 / per_hour if per_hour > 0 else float("inf")
+    if hours >= 1000:
+        return "clean traffic does this less than once in 1000 h"
+    return f"clean traffic does this about once in {hours:.0f} h"
+
+
+def _expected(pdu: PduCalibration, intervals: int = 1) -> str:
+    low, high = pdu.shortest_ns[intervals - 1], pdu.longest_ns[intervals - 1]
+    return f"{duration(pdu.cycle_ns * intervals)} ({duration(low)} to {duration(high)})"
+
+
+def interval_reason(pdu: PduCalibration, deviation: Deviation, per_hour: float) -> str:
+    """Of a span outside its learned bounds."""
+    span = duration(deviation.span_ns)
+    if deviation.intervals == 1:
+        came = f"{pdu.name} came {span} after its last occurrence"
+    elif deviation.side == "early":
+        came = f"{pdu.name} came a third time within {span}"
+    else:
+        came = f"{pdu.name} took {span} for two intervals"
+    return f"{came}, expected {_expected(pdu, deviation.intervals)}; {rate(per_hour)}"
+
+
+def overdue_reason(pdu: PduCalibration, silent_ns: int | None, per_hour: float) -> str:
+    """Of a PDU that has not come; `silent_ns` is None where it never came in this run."""
+    if silent_ns is None:
+        return f"{pdu.name} has never come in this run, expected every {_expected(pdu)}"
+    silent = duration(silent_ns)
+    return f"{pdu.name} has not come for {silent}, expected every {_expected(pdu)}; {rate(per_hour)}"
+
+
+def surprise_reason(
+    pdu: PduCalibration, field: str, delta_ns: int | None, expected: str | None, nats: float, per_hour: float
+) -> str:
+    """Of a line that the model found improbable in one field."""
+    if field == "deltaTime":
+        span = "for the first time" if delta_ns is None else f"{duration(delta_ns)} after its last occurrence"
+        came = f"{pdu.name} came {span}"
+    else:
+        came = f"{pdu.name} came"
+    wanted = f"the model expected {expected}" if expected else "the model expected otherwise"
+    usual = pdu.delta_onset_nats if field == "deltaTime" else pdu.name_onset_nats
+    return f"{came}, {wanted} here ({nats:.1f} nats, usually below {usual:.1f}); {rate(per_hour)}"

@@ -1,0 +1,106 @@
+"""Events as JSON lines in a file or on standard output, the same objects as on the socket."""
+
+import errno
+import io
+import os
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from ecustream.errors import OutputError
+from ecustream.events import Event
+from ecustream.publish.messages import encode
+
+__all__ = ["EventLog", "open_for_writing"]
+
+
+class EventLog:
+    """Writes each event as one line at once, so that a reader and a crash find whole lines only.
+
+    A write error in mid-run (disk full) does not end the run: the event is counted in `failed`, a half
+    written line is taken back, and the next event is tried again. `problem` tells at the end.
+
+    Args:
+        path: a file, which is replaced, or `-` for standard output.
+
+    Raises:
+        OutputError: the file cannot be opened for writing.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.name = "standard output" if str(path) == "-" else str(path)
+        self.written = 0
+        self.failed = 0
+        self._why = ""
+        self._good_bytes = 0
+        self._torn = False
+        self._file = _standard_output() if str(path) == "-" else open_for_writing(path)
+        self._closes = str(path) != "-"
+
+    def write(self, event: Event) -> bool:
+        """Writes one event; returns whether its whole line was written."""
+        line = encode(event) + b"\n"
+        try:
+            self._write_all(b"\n" + line if self._torn else line)
+        except (OSError, ValueError) as error:  # ValueError: somebody closed standard output
+            self.failed += 1
+            self._why = getattr(error, "strerror", None) or str(error)
+            self._take_back()
+            return False
+        self.written += 1
+        return True
+
+    def problem(self) -> str | None:
+        """One sentence about events that could not be written, or None."""
+        if not self.failed:
+            return None
+        total = self.written + self.failed
+        return f"{self.name}: {self.failed} of {total} events could not be written: {self._why}"
+
+    def close(self) -> None:
+        """Closes the file; every line is already written."""
+        if self._closes:
+            self._file.close()
+
+    def _write_all(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            count = self._file.write(rest)
+            if not count:
+                raise BlockingIOError(errno.EAGAIN, "it takes no more data")
+            self._torn = True
+            rest = rest[count:]
+        self._file.flush()
+        self._torn = False
+        self._good_bytes += len(data)
+
+    def _take_back(self) -> None:
+        """Cuts a half written line off; where that cannot be (a pipe), the next line starts afresh."""
+        if self._torn and self._closes:
+            try:
+                self._file.truncate(self._good_bytes)
+                self._file.seek(self._good_bytes)
+                self._torn = False
+            except OSError:
+                pass
+
+
+def open_for_writing(path: str | Path) -> io.FileIO:
+    """A new or emptied file without a buffer.
+
+    Raises:
+        OutputError: with the path and the reason.
+    """
+    try:
+        return open(path, "wb", buffering=0)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _standard_output() -> BinaryIO:
+    """Standard output without a buffer: one that keeps unsent data would complain at exit (`| head`)."""
+    sys.stdout.flush()
+    try:
+        return os.fdopen(sys.stdout.fileno(), "wb", buffering=0, closefd=False)
+    except io.UnsupportedOperation:  # a test or a notebook stands in for it
+        return sys.stdout.buffer

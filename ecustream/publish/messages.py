@@ -1,0 +1,129 @@
+"""The wire form of everything on the PUB socket: topics, JSON bytes, JSON Schema."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from ecustream.events import EVENT_SCHEMA, Event, event_topic
+from ecustream.scores import ScoreBlock
+
+__all__ = [
+    "SCORE_SCHEMA",
+    "STATUS_SCHEMA",
+    "ScoreBatch",
+    "State",
+    "Status",
+    "encode",
+    "json_schemas",
+    "score_batches",
+    "topic",
+]
+
+STATUS_SCHEMA = "ecustream.status/1"
+SCORE_SCHEMA = "ecustream.score/1"
+State = Literal["starting", "warming", "running", "draining", "done", "degraded"]
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """How the run is doing, once a second.
+
+    `seq` is that of the last event (0 before the first), so that a subscriber sees a gap at the tail.
+    `lag_s` is how far scoring is behind capture, `wall_ns` the wall clock in nanoseconds since 1970,
+    `ledger` what `Ledger.as_dict` gives, `reason` why the state is `degraded`.
+    """
+
+    schema: str = STATUS_SCHEMA
+    run: str
+    source: str
+    state: State
+    seq: int
+    lines_per_s: float
+    lag_s: float
+    wall_ns: int
+    ledger: Mapping[str, Mapping[str, int]]
+    reason: str | None = None
+
+
+class ScoreBatch(msgspec.Struct, kw_only=True):
+    """Scores of lines of one source, oldest first, as parallel lists with one entry a line.
+
+    `perplexity` is exp(mean nats a token), `surprisal` nats in sum; `warming` is true while the model has
+    not yet seen enough lines for the score to count. Batches may be thinned out, but never lose a peak.
+    """
+
+    schema: str = SCORE_SCHEMA
+    run: str
+    source: str
+    times_ns: list[int]
+    pdus: list[str]
+    perplexity: list[float]
+    surprisal: list[float]
+    warming: list[bool]
+
+
+_SCHEMAS: dict[type[msgspec.Struct], str] = {
+    Event: EVENT_SCHEMA,
+    Status: STATUS_SCHEMA,
+    ScoreBatch: SCORE_SCHEMA,
+}
+_encoder = msgspec.json.Encoder()
+
+
+def encode(message: Event | Status | ScoreBatch) -> bytes:
+    """One JSON object in UTF-8 without a line feed; the fields keep the order of the struct."""
+    return _encoder.encode(message)
+
+
+def topic(message: Event | Status | ScoreBatch) -> bytes:
+    """The PUB topic: `event/<kind>/<source>/`, `status/<source>/` or `score/<source>/`."""
+    if isinstance(message, Event):
+        return event_topic(message).encode()
+    kind = "status" if isinstance(message, Status) else "score"
+    return f"{kind}/{message.source}/".encode()
+
+
+def score_batches(run: str, block: ScoreBlock) -> list[ScoreBatch]:
+    """A block of scores as one batch a source; lines without a token have no score and are left out."""
+    batches: dict[str, ScoreBatch] = {}
+    with np.errstate(invalid="ignore"):
+        perplexities = block.perplexity().tolist()
+    for line, perplexity, surprisal, warming, tokens in zip(
+        block.lines,
+        perplexities,
+        block.surprisal_nats().tolist(),
+        block.warming.tolist(),
+        block.tokens.tolist(),
+        strict=True,
+    ):
+        if not tokens:
+            continue
+        source = line.stream.source
+        batch = batches.get(source)
+        if batch is None:
+            batch = batches[source] = ScoreBatch(
+                run=run, source=source, times_ns=[], pdus=[], perplexity=[], surprisal=[], warming=[]
+            )
+        batch.times_ns.append(line.time_ns)
+        batch.pdus.append(line.stream.name)
+        batch.perplexity.append(perplexity)
+        batch.surprisal.append(surprisal)
+        batch.warming.append(warming)
+    return list(batches.values())
+
+
+def json_schemas() -> dict[str, Any]:
+    """JSON Schema (2020-12) of events, status and scores in one document; `schema` tells them apart."""
+    refs, definitions = msgspec.json.schema_components(_SCHEMAS, ref_template="#/$defs/{name}")
+    for struct, schema in _SCHEMAS.items():
+        definition = definitions[struct.__name__]
+        # A reader takes any text here, to read what later versions send; what is written is this text.
+        definition["properties"]["schema"] = {"const": schema}
+        definition["required"] = ["schema", *definition["required"]]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "ecustream messages",
+        "anyOf": list(refs),
+        "$defs": definitions,
+    }

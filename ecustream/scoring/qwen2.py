@@ -1,0 +1,190 @@
+"""Qwen2 with a sliding window in every layer, computed over a rolling key/value cache.
+
+The cache holds keys and values in order in a buffer of `2 * window + max_chunk` positions; when a chunk
+does not fit, the last `window - 1` positions move to the front. A token therefore attends to exactly
+the same `window` positions (itself included) as in one whole forward pass with the sliding-window mask
+that the model was trained with, and a stream costs the same after any number of tokens.
+Architecture: Qwen2 technical report, arXiv 2407.10671; weights in the layout of Hugging Face's
+`Qwen2ForCausalLM`, which is the oracle in the tests.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from ecustream.errors import BundleError
+from ecustream.scoring.rope import FixedPointRope
+
+__all__ = ["Qwen2", "Window", "receptive_field"]
+
+_QUERY_BLOCK = 64
+"""Queries that attend at once: small, so that few keys outside the window are multiplied in vain."""
+
+
+def receptive_field(layers: int, window: int) -> int:
+    """Tokens back from a token, itself included, that can influence its score."""
+    return layers * (window - 1) + 1
+
+
+class Window:
+    """The state of one stream: its cached keys and values and its position."""
+
+    def __init__(self, model: "Qwen2", max_chunk: int) -> None:
+        capacity = 2 * model.window + max_chunk
+        shape = (model.layers, 2, model.kv_heads, capacity, model.head_dim)
+        self.cache = torch.zeros(shape)
+        self.filled = 0
+        self.position = 0
+        self.since_reset = 0
+        self.max_chunk = max_chunk
+        self.last_logits: torch.Tensor | None = None
+
+    def reset(self) -> None:
+        """Forget everything, as after a gap in the capture."""
+        self.filled = 0
+        self.since_reset = 0
+        self.last_logits = None
+
+
+class Qwen2:
+    """A frozen Qwen2 for scoring: logits for a chunk of tokens that continue a `Window`.
+
+    Args:
+        config: the Hugging Face `config.json` as a mapping.
+        weights: tensors by Hugging Face name.
+
+    Raises:
+        BundleError: not every layer slides, or a weight is missing or has the wrong shape.
+    """
+
+    def __init__(self, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
+        try:
+            self.layers = int(config["num_hidden_layers"])
+            self.hidden = int(config["hidden_size"])
+            self.heads = int(config["num_attention_heads"])
+            self.kv_heads = int(config["num_key_value_heads"])
+            self.window = int(config["sliding_window"])
+            self.vocab = int(config["vocab_size"])
+            self.eps = float(config["rms_norm_eps"])
+            theta = float(
+                (config.get("rope_parameters") or {}).get("rope_theta", config.get("rope_theta", 1e4))
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"config.json: key {error} is missing or not a number") from None
+        kinds = config.get("layer_types") or []
+        if list(kinds) != ["sliding_attention"] * self.layers:
+            raise BundleError(
+                "config.json: layer_types must be sliding_attention in every layer; "
+                "a model trained with full attention cannot be served from a rolling cache"
+            )
+        self.head_dim = int(config.get("head_dim") or self.hidden // self.heads)
+        self.rope = FixedPointRope(self.head_dim, theta)
+        self._take_weights(weights)
+        self._masks: dict[tuple[int, int], torch.Tensor] = {}
+
+    def _take_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        def weight(name: str, *shape: int) -> torch.Tensor:
+            tensor = weights.get(name)
+            if tensor is None:
+                raise BundleError(f"model.safetensors: tensor {name} is missing")
+            if tuple(tensor.shape) != shape:
+                raise BundleError(
+                    f"model.safetensors: tensor {name} has shape {tuple(tensor.shape)}, not {shape}"
+                )
+            return tensor.float()
+
+        q_rows, kv_rows = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        self.embedding = weight("model.embed_tokens.weight", self.vocab, self.hidden)
+        self.blocks: list[tuple[torch.Tensor, ...]] = []
+        for i in range(self.layers):
+            at = f"model.layers.{i}."
+            rows = (("q", q_rows), ("k", kv_rows), ("v", kv_rows))
+            qkv = torch.cat([weight(f"{at}self_attn.{n}_proj.weight", r, self.hidden) for n, r in rows])
+            qkv_bias = torch.cat([weight(f"{at}self_attn.{n}_proj.bias", r) for n, r in rows])
+            out = weight(f"{at}self_attn.o_proj.weight", self.hidden, q_rows)
+            gate = weights.get(f"{at}mlp.gate_proj.weight")
+            inner = int(gate.shape[0]) if gate is not None else 0
+            gate_up = torch.cat(
+                [weight(f"{at}mlp.{n}_proj.weight", inner, self.hidden) for n in ("gate", "up")]
+            )
+            down = weight(f"{at}mlp.down_proj.weight", self.hidden, inner)
+            norm1 = weight(f"{at}input_layernorm.weight", self.hidden)
+            norm2 = weight(f"{at}post_attention_layernorm.weight", self.hidden)
+            # The norms' weights are folded into the products that follow them.
+            self.blocks.append((qkv * norm1, qkv_bias, out, gate_up * norm2, down))
+        head = weights.get("lm_head.weight")
+        head = self.embedding if head is None else weight("lm_head.weight", self.vocab, self.hidden)
+        self.head = head * weight("model.norm.weight", self.hidden)
+
+    def new_window(self, max_chunk: int) -> Window:
+        """State for a new stream whose chunks have at most `max_chunk` tokens."""
+        return Window(self, max_chunk)
+
+    @torch.inference_mode()
+    def logits(self, ids: torch.Tensor, window: Window) -> torch.Tensor:
+        """Logits after each of the n tokens in `ids`, shape (n, vocab); `window` moves on by n."""
+        count = ids.shape[0]
+        start = self._make_room(window, count)
+        cos, sin = self.rope.tables(window.position, count)
+        x = F.embedding(ids, self.embedding)
+        for layer, (qkv_weight, qkv_bias, out, gate_up, down) in enumerate(self.blocks):
+            qkv = F.linear(self._norm(x), qkv_weight, qkv_bias)
+            q, k, v = qkv.split([self.heads * self.head_dim, *[self.kv_heads * self.head_dim] * 2], dim=1)
+            keys, values = window.cache[layer, 0], window.cache[layer, 1]
+            keys[:, start : start + count] = self._rotate(k, self.kv_heads, cos, sin)
+            values[:, start : start + count] = v.view(count, self.kv_heads, self.head_dim).transpose(0, 1)
+            attended = self._attend(self._rotate(q, self.heads, cos, sin), keys, values, start)
+            x = x + F.linear(attended, out)
+            gate, up = F.linear(self._norm(x), gate_up).chunk(2, dim=1)
+            x = x + F.linear(F.silu(gate) * up, down)
+        window.filled = start + count
+        window.position += count
+        window.since_reset += count
+        return F.linear(self._norm(x), self.head)
+
+    def _make_room(self, window: Window, count: int) -> int:
+        if count > window.max_chunk:
+            raise ValueError(f"a chunk of {count} tokens, the window was made for {window.max_chunk}")
+        keep = min(window.filled, self.window - 1)
+        if window.filled + count > window.cache.shape[3]:
+            kept = window.cache[:, :, :, window.filled - keep : window.filled].clone()
+            window.cache[:, :, :, :keep] = kept
+            window.filled = keep
+        return window.filled
+
+    def _norm(self, x: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(x, (self.hidden,), eps=self.eps)
+
+    def _rotate(self, x: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        """Split into heads and rotate: (n, heads * d) to (heads, n, d)."""
+        low, high = x.view(-1, heads, self.head_dim).transpose(0, 1).chunk(2, dim=2)
+        return torch.cat([low * cos - high * sin, high * cos + low * sin], dim=2)
+
+    def _attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, start: int) -> torch.Tensor:
+        out = torch.empty(q.shape[1], self.heads, self.head_dim)
+        for first in range(0, q.shape[1], _QUERY_BLOCK):
+            block = q[:, first : first + _QUERY_BLOCK]
+            end = start + first + block.shape[1]
+            begin = max(0, start + first - self.window + 1)
+            attended = F.scaled_dot_product_attention(
+                block[None],
+                keys[None, :, begin:end],
+                values[None, :, begin:end],
+                attn_mask=self._mask(block.shape[1], end - begin),
+                enable_gqa=self.kv_heads != self.heads,
+            )
+            out[first : first + block.shape[1]] = attended[0].transpose(0, 1)
+        return out.view(q.shape[1], -1)
+
+    def _mask(self, queries: int, keys: int) -> torch.Tensor:
+        """Additive mask of the last `queries` of `keys` positions: causal, and at most `window` back."""
+        mask = self._masks.get((queries, keys))
+        if mask is None:
+            distance = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)[None]
+            hidden = (distance < 0) | (distance >= self.window)
+            mask = torch.zeros(queries, keys).masked_fill(hidden, float("-inf"))
+            if len(self._masks) < 256:
+                self._masks[queries, keys] = mask
+        return mask

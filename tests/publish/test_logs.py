@@ -1,0 +1,197 @@
+"""Event log, score log, and the booking of events over their sinks."""
+
+import csv
+import gzip
+import io
+import json
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecustream.errors import OutputError
+from ecustream.ledger import Ledger
+from ecustream.publish.eventlog import EventLog
+from ecustream.publish.messages import encode
+from ecustream.publish.scorelog import COLUMNS, ScoreLog
+from ecustream.publish.sinks import EventSinks
+from ecustream.publish.socket import Publisher
+from ecustream.scores import ScoreBlock
+from ecustream.traffic import STATE_NORMAL, Line, Stream
+from tests.publish.conftest import Subscribe
+from tests.publish.examples import make_event, make_status
+
+needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+
+
+@pytest.fixture
+def small_disk() -> Iterator[int]:
+    """No file of this process grows beyond so many bytes; a write that would is cut short."""
+    limit = 1000
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def block(count: int, name: str = "ESC_03") -> ScoreBlock:
+    """Scores of `count` lines; the last field has no token."""
+    stream = Stream(0, name, name, "eth1", "a", 1, "b", 2)
+    return ScoreBlock(
+        lines=[Line(n, n + 1, n * 1000, stream, STATE_NORMAL, None) for n in range(count)],
+        field_nats=np.array([[0.1, n, np.nan] for n in range(count)], np.float32),
+        tokens=np.full(count, 2),
+        expected=np.zeros((count, 3), np.int64),
+        warming=np.arange(count) < 1,
+    )
+
+
+def test_event_log_lines_are_there_at_once(tmp_path: Path) -> None:
+    """Each event is one line with the bytes of the socket, readable before the log is closed."""
+    path = tmp_path / "events.jsonl"
+    path.write_text("from an earlier run")
+    log = EventLog(path)
+    assert log.write(make_event(1))
+    assert path.read_bytes() == encode(make_event(1)) + b"\n"
+    assert log.write(make_event(2))
+    assert path.read_bytes().splitlines() == [encode(make_event(1)), encode(make_event(2))]
+    log.close()
+    assert log.problem() is None
+
+
+def test_event_log_on_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """`-` writes to standard output and leaves it open."""
+    log = EventLog("-")
+    log.write(make_event(1))
+    log.close()
+    os.write(1, b"more\n")
+    assert capfdbinary.readouterr().out == encode(make_event(1)) + b"\nmore\n"
+
+
+def test_event_log_on_a_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where standard output is no file but an object, the log writes to that."""
+    stand_in = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr("sys.stdout", stand_in)
+    EventLog("-").write(make_event(1))
+    assert stand_in.buffer.getvalue() == encode(make_event(1)) + b"\n"
+
+
+def test_event_log_on_a_closed_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `| head` has gone, events are counted as failed and the run goes on."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        log = EventLog("-")
+        os.close(reader)
+        assert not log.write(make_event(1))
+        assert log.problem() == "standard output: 1 of 1 events could not be written: Broken pipe"
+
+
+@pytest.mark.parametrize("make", [EventLog, ScoreLog])
+def test_unwritable_paths(tmp_path: Path, make: type[EventLog] | type[ScoreLog]) -> None:
+    """A log that cannot be opened is refused before the run starts, with its path and the reason."""
+    with pytest.raises(OutputError, match=f"{tmp_path}/no/x: cannot be written: No such file or directory"):
+        make(tmp_path / "no" / "x")
+    with pytest.raises(OutputError, match="Is a directory"):
+        make(tmp_path)
+
+
+def test_event_log_keeps_whole_lines_on_a_full_disk(tmp_path: Path, small_disk: int) -> None:
+    """When the disk is full, half a line is taken back; when there is room again, the log goes on."""
+    path = tmp_path / "events.jsonl"
+    log = EventLog(path)
+    assert log.write(make_event(1))
+    assert not log.write(make_event(2))
+    assert path.read_bytes() == encode(make_event(1)) + b"\n"
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert log.write(make_event(3))
+    log.close()
+    assert path.read_bytes().splitlines() == [encode(make_event(1)), encode(make_event(3))]
+    assert log.problem() == f"{path}: 1 of 3 events could not be written: File too large"
+
+
+def test_score_log_csv(tmp_path: Path) -> None:
+    """A CSV score log has a header and a row a line; a field without a token is empty."""
+    log = ScoreLog(tmp_path / "scores.csv")
+    log.write(block(2, name='with "quotes", commas'))
+    log.close()
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        header, first, second = csv.reader(file)
+    assert tuple(header) == COLUMNS
+    assert first == ["0", "0", 'with "quotes", commas', "1.051271", "0.1", "0.0", "", "1"]
+    assert second == ["1", "1000", 'with "quotes", commas', "1.733253", "0.1", "1.0", "", "0"]
+    assert (log.rows, log.problem()) == (2, None)
+
+
+def test_score_log_json_lines_compressed(tmp_path: Path) -> None:
+    """Any other name gives JSON lines; `.gz` compresses, and equal scores give equal files."""
+    for name in ("a.jsonl.gz", "b.jsonl.gz"):
+        log = ScoreLog(tmp_path / name)
+        log.write(block(2))
+        log.write(block(1))
+        log.close()
+    assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
+    text = gzip.decompress((tmp_path / "a.jsonl.gz").read_bytes())
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [row["number"] for row in rows] == [0, 1, 0]
+    assert tuple(rows[1]) == COLUMNS
+    assert rows[1]["deltaTime_nats"] == 1.0
+    assert rows[1]["activityState_nats"] is None
+    assert rows[0]["warming"] is True
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "scores.jsonl.gz"])
+def test_score_log_on_a_full_disk(tmp_path: Path, small_disk: int, name: str) -> None:
+    """A full disk ends the score log with one sentence and not the run."""
+    log = ScoreLog(tmp_path / name)
+    for i in range(100):
+        log.write(block(200, name=os.urandom(30).hex() + str(i)))
+    log.close()
+    problem = log.problem()
+    assert problem is not None
+    assert problem.startswith(f"{tmp_path / name}: cannot be written to its end, ")
+    assert problem.endswith(" or more rows are missing: File too large")
+    assert log.rows + log.failed == 20_000
+
+
+def test_each_event_is_booked_once(tmp_path: Path, publisher: Publisher, subscribe: Subscribe) -> None:
+    """With a socket, a log, or both, every event ends once as published and the book balances."""
+    subscriber = subscribe(publisher)
+    for name, sink in (("log", None), ("both", publisher)):
+        ledger = Ledger()
+        sinks = EventSinks(ledger, publisher=sink, log=EventLog(tmp_path / name))
+        for seq in range(1, 51):
+            ledger.enter("events")
+            sinks.emit(make_event(seq))
+        sinks.close()
+        assert ledger.ends["events"] == {"published": 50}
+        assert ledger.balanced()
+        assert sinks.problems() == []
+        assert len((tmp_path / name).read_bytes().splitlines()) == 50
+    assert len([subscriber.recv_multipart() for _ in range(50)]) == 50
+
+
+@needs_dev_full
+def test_an_event_that_no_sink_took_is_dropped() -> None:
+    """An event is dropped only when every sink has failed, and the reason tells which."""
+    ledger = Ledger()
+    EventSinks(ledger).emit(make_event(1))
+    full = EventSinks(ledger, log=EventLog("/dev/full"))
+    full.emit(make_event(1))
+    full.close()
+    closed = Publisher("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", make_status())
+    both = EventSinks(ledger, publisher=closed, log=EventLog("/dev/full"))
+    both.emit(make_event(1))
+    both.close()
+    both.emit(make_event(2))
+    assert ledger.ends["events"] == {
+        "dropped{no_sink}": 1,
+        "dropped{log_failed}": 1,
+        "published": 1,
+        "dropped{socket_failed}": 1,
+    }
+    assert full.problems() == ["/dev/full: 1 of 1 events could not be written: No space left on device"]

@@ -1,0 +1,268 @@
+"""The sockets, over real loopback and ipc connections."""
+
+import os
+import socket as posix
+import stat
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+
+from ecustream.errors import ConfigError, OutputError
+from ecustream.publish.history import MAX_REQUEST_BYTES
+from ecustream.publish.messages import encode
+from ecustream.publish.socket import HANG_UP_REQUEST_BYTES, PUB_QUEUE_MESSAGES, Publisher
+from tests.publish.conftest import Ask, Socket, Subscribe
+from tests.publish.examples import RUN, make_event, make_scores, make_status
+
+ANY = "tcp://127.0.0.1:*"
+
+
+def seqs(socket: Socket, count: int) -> list[int]:
+    """The `seq` of the next messages."""
+    return [msgspec.json.decode(socket.recv_multipart()[1])["seq"] for _ in range(count)]
+
+
+def test_bare_subscriber_gets_topic_and_json(publisher: Publisher, subscribe: Subscribe) -> None:
+    """Fifteen lines of pyzmq are enough for a client: two frames, the topic and the JSON object."""
+    events = subscribe(publisher, b"event/anomaly/eth1/")
+    everything = subscribe(publisher, b"")
+    publisher.publish(make_event(1, source="eth10"))
+    publisher.publish(make_event(2))
+    publisher.publish_status(make_status(2))
+    assert events.recv_multipart() == [b"event/anomaly/eth1/", encode(make_event(2))]
+    assert everything.recv_multipart() == [b"event/anomaly/eth10/", encode(make_event(1, source="eth10"))]
+    assert everything.recv_multipart() == [b"event/anomaly/eth1/", encode(make_event(2))]
+    assert everything.recv_multipart() == [b"status/eth1/", encode(make_status(2))]
+
+
+def test_a_late_subscriber_heals_by_replay(publisher: Publisher, subscribe: Subscribe, ask: Ask) -> None:
+    """Subscribe, take a snapshot, ask for what is missing: every event is there once, live or replayed."""
+    for seq in range(1, 6):
+        publisher.publish(make_event(seq))
+    subscriber = subscribe(publisher)
+    snapshot = msgspec.json.decode(ask(publisher.reply_url, b'{"op":"snapshot"}'))
+    assert (snapshot["run"], snapshot["seq"], len(snapshot["open"])) == (RUN, 5, 5)
+    publisher.publish(make_event(6))
+    assert seqs(subscriber, 1) == [6]
+    request = msgspec.json.encode({"op": "replay", "run": RUN, "after": 0})
+    replay = msgspec.json.decode(ask(publisher.reply_url, request))
+    assert [event["seq"] for event in replay["events"]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_status_answer_is_the_last_status(publisher: Publisher, ask: Ask) -> None:
+    """Who asks for the status gets the last one, from the start on."""
+    assert ask(publisher.reply_url, b'{"op":"status"}') == encode(make_status())
+    publisher.publish_status(make_status(9))
+    assert ask(publisher.reply_url, b'{"op":"status"}') == encode(make_status(9))
+
+
+def test_garbage_is_answered_and_does_no_harm(
+    publisher: Publisher, context: zmq.Context[Socket], ask: Ask
+) -> None:
+    """Garbage in one frame or several, from REQ or DEALER, is answered; a flood of bytes is hung up on."""
+    for garbage in (b"", b"\xff\x00", b"[[[[", b'{"op":"reboot"}', b"x" * (MAX_REQUEST_BYTES + 1)):
+        assert b'"bad_request"' in ask(publisher.reply_url, garbage)
+    with context.socket(zmq.DEALER) as dealer:
+        dealer.connect(publisher.reply_url)
+        dealer.send_multipart([b"a", b"b", b"c"])
+        assert b"one frame" in dealer.recv_multipart()[-1]
+        dealer.send(b'{"op":"status"}')
+        assert dealer.recv_multipart() == [encode(make_status())]
+    with context.socket(zmq.DEALER) as hostile:
+        hostile.connect(publisher.reply_url)
+        hostile.send(b"x" * (HANG_UP_REQUEST_BYTES + 1))
+        assert ask(publisher.reply_url, b'{"op":"status"}') == encode(make_status())
+
+
+def test_bytes_that_are_not_zeromq_do_no_harm(publisher: Publisher, ask: Ask, subscribe: Subscribe) -> None:
+    """A browser or port scanner on either port disturbs nobody."""
+    subscriber = subscribe(publisher)
+    for url in (publisher.pub_url, publisher.reply_url):
+        host, port = url.removeprefix("tcp://").split(":")
+        with posix.create_connection((host, int(port))) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n" + os.urandom(200))
+    publisher.publish(make_event(1))
+    assert seqs(subscriber, 1) == [1]
+    assert b'"seq":1,' in ask(publisher.reply_url, b'{"op":"snapshot"}')
+
+
+def test_a_slow_subscriber_costs_the_others_nothing(subscribe: Subscribe, ask: Ask) -> None:
+    """While one subscriber reads nothing, another gets every event; the slow one then heals by a replay."""
+    count = 3 * PUB_QUEUE_MESSAGES
+    step = 500  # less than the fast one's queue, so that nothing depends on how this thread is scheduled
+    with Publisher(ANY, ANY, make_status(), history_events=count) as publisher:
+        slow = subscribe(publisher, rcvhwm=1)
+        fast = subscribe(publisher)
+        for start in range(0, count, step):
+            for seq in range(start + 1, start + step + 1):
+                publisher.publish(make_event(seq))
+            assert seqs(fast, step) == list(range(start + 1, start + step + 1))
+        got = []
+        while slow.poll(200):
+            got += seqs(slow, 1)
+        request = msgspec.json.encode({"op": "replay", "run": RUN, "after": len(got)})
+        replay = msgspec.json.decode(ask(publisher.reply_url, request))
+        assert got + [event["seq"] for event in replay["events"]] == list(range(1, count + 1))
+        assert len(got) < count
+
+
+def test_events_wait_for_room_and_none_is_lost(subscribe: Subscribe) -> None:
+    """With a queue of one, events from another thread wait for the socket thread and all come in order."""
+    done: list[bool] = []
+    with Publisher(ANY, ANY, make_status(), queue_events=1) as publisher:
+        subscriber = subscribe(publisher)
+
+        def emit() -> None:
+            for seq in range(1, 301):
+                publisher.publish(make_event(seq), done.append)
+
+        emitter = threading.Thread(target=emit)
+        emitter.start()
+        assert seqs(subscriber, 300) == list(range(1, 301))
+        emitter.join()
+    assert done == [True] * 300
+
+
+def test_close_sends_what_is_queued(subscribe: Subscribe) -> None:
+    """Everything handed over before `close` arrives, scores included; afterwards nothing is taken."""
+    publisher = Publisher(ANY, ANY, make_status())
+    subscriber = subscribe(publisher, b"")
+    sent: list[bool] = []
+    for seq in range(1, 101):
+        publisher.publish(make_event(seq), sent.append)
+    publisher.publish_scores(make_scores([1.0]))
+    publisher.publish_scores(make_scores([2.0, 3.0]))
+    publisher.close()
+    publisher.close()
+    got = [subscriber.recv_multipart()]
+    while not got[-1][0].startswith(b"score/") or b"3.0" not in got[-1][1]:
+        got.append(subscriber.recv_multipart())
+    assert sum(topic.startswith(b"event/") for topic, _ in got) == 100
+    assert sent == [True] * 100
+    publisher.publish(make_event(101), sent.append)
+    publisher.publish_status(make_status())
+    publisher.publish_scores(make_scores([1.0, 1.0]))
+    assert sent[100:] == [False]
+    assert publisher.scores_dropped == 2
+
+
+def test_scores_are_throttled(publisher: Publisher, subscribe: Subscribe) -> None:
+    """A flood of scores becomes few messages, and its peak is among them."""
+    subscriber = subscribe(publisher, b"score/")
+    for i in range(200):
+        publisher.publish_scores(make_scores([2.0] * 30 + [777.0 if i == 150 else 3.0]))
+    messages = 0
+    values: list[float] = []
+    while 777.0 not in values:
+        values += msgspec.json.decode(subscriber.recv_multipart()[1])["perplexity"]
+        messages += 1
+    assert messages <= 20
+
+
+def test_a_failed_thread_is_reported(subscribe: Subscribe) -> None:
+    """Should the socket thread die, `failure` says why, and every event is reported as not sent."""
+    publisher = Publisher(ANY, ANY, make_status())
+    ends: list[bool] = []
+    died = threading.Event()
+
+    def broken(sent: bool) -> None:
+        ends.append(sent)
+        died.set()
+        raise RuntimeError("boom")
+
+    publisher.publish(make_event(1), broken)
+    assert died.wait(5)
+    publisher._thread.join(5)
+    publisher.publish(make_event(2), ends.append)
+    assert ends == [True, False]
+    assert publisher.failure is not None
+    assert "boom" in publisher.failure
+    publisher.close()
+
+
+@pytest.mark.parametrize("second", ["pub", "reply"])
+def test_tcp_address_in_use(publisher: Publisher, second: str) -> None:
+    """A second publisher on one port is refused in a sentence that names the URL and the way out."""
+    urls = {"pub": ANY, "reply": ANY, second: getattr(publisher, f"{second}_url")}
+    with pytest.raises(OutputError) as caught:
+        Publisher(urls["pub"], urls["reply"], make_status())
+    assert str(caught.value) == (
+        f"{urls[second]} is in use; is another ecustream running? choose another with --{second}"
+    )
+
+
+def test_ipc_is_not_stolen(tmp_path: Path, subscribe: Subscribe, ask: Ask) -> None:
+    """A second publisher on one ipc path is refused, and the first keeps its subscribers."""
+    pub, reply = f"ipc://{tmp_path}/pub", f"ipc://{tmp_path}/reply"
+    with Publisher(pub, reply, make_status()) as first:
+        subscriber = subscribe(first)
+        for _ in range(2):
+            with pytest.raises(OutputError, match=r"ipc://.*/pub is in use.*--pub"):
+                Publisher(pub, reply, make_status())
+        first.publish(make_event(1))
+        assert seqs(subscriber, 1) == [1]
+        assert b'"seq":1,' in ask(reply, b'{"op":"snapshot"}')
+        assert stat.S_IMODE((tmp_path / "pub").stat().st_mode) == 0o660
+    with Publisher(pub, reply, make_status()) as next_one:  # a new run after an ordered end
+        assert next_one.pub_url == pub
+
+
+def test_stale_ipc_socket_is_replaced(tmp_path: Path, ask: Ask) -> None:
+    """The socket file of a killed process does not keep the next one from starting."""
+    path = tmp_path / "reply"
+    with posix.socket(posix.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert path.exists()
+    with Publisher(ANY, f"ipc://{path}", make_status()):
+        assert ask(f"ipc://{path}", b'{"op":"status"}') == encode(make_status())
+
+
+def test_ipc_path_of_another_program(tmp_path: Path) -> None:
+    """A socket on which some other program listens is not taken from it, although it holds no lock."""
+    path = tmp_path / "pub"
+    with posix.socket(posix.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(OutputError, match="in use"):
+            Publisher(f"ipc://{path}", ANY, make_status())
+
+
+def test_ipc_never_deletes_a_file(tmp_path: Path) -> None:
+    """A path on which a file stands is refused; libzmq by itself would delete the file."""
+    path = tmp_path / "trace.pcapng"
+    path.write_bytes(b"precious")
+    with pytest.raises(OutputError, match="not a socket"):
+        Publisher(f"ipc://{path}", ANY, make_status())
+    assert path.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("ipc://{tmp}/nowhere/pub", "No such file or directory"),
+        ("ipc://{tmp}/" + "x" * 120, "File name too long"),
+        ("tcp://127.255.255.254.1:5556", "would let other machines"),
+        ("tcp://0.0.0.0:5556", "would let other machines"),
+        ("tcp://*:5556", "would let other machines"),
+        ("tcp://[::]:5556", "would let other machines"),
+        ("tcp://127.0.0.1:70000", "no socket address"),
+        ("tcp://127.0.0.1", "no socket address"),
+        ("udp://127.0.0.1:5556", "no socket address"),
+        ("ipc://", "no socket address"),
+    ],
+)
+def test_addresses_refused(url: str, why: str, tmp_path: Path) -> None:
+    """An address that cannot or should not be bound is refused in one sentence that names it."""
+    url = url.format(tmp=tmp_path)
+    with pytest.raises((ConfigError, OutputError), match=why) as caught:
+        Publisher(url, ANY, make_status())
+    assert url in str(caught.value)
+
+
+def test_remote_address_with_leave() -> None:
+    """Other machines may be let in on purpose."""
+    with Publisher("tcp://*:*", ANY, make_status(), allow_remote=True) as publisher:
+        assert publisher.pub_url.startswith("tcp://0.0.0.0:")
