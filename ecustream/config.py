@@ -75,7 +75,7 @@ class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class ScoringConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How lines are scored: lines a model call, CPU threads (0 is automatic), replay speed."""
 
-    chunk_lines: Count = 128
+    chunk_lines: Count = 256
     threads: Annotated[int, Meta(ge=0)] = 0
     speed: Literal["max"] | Positive = "max"
 
@@ -84,7 +84,7 @@ class DetectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """When scores become events; `join_ms` is how close two strange lines must be to make one episode."""
 
     filter: Literal["episodes", "perplexity"] = "episodes"
-    false_alarms_per_hour: Positive = 6.0
+    false_alarms_per_hour: Positive = 1.0
     perplexity_threshold: Annotated[float, Meta(ge=1)] = 1.5
     perplexity_lines: Count = 3
     join_ms: Annotated[float, Meta(ge=0)] = 500.0

@@ -32,6 +32,7 @@ _ONSET_QUANTILE = 0.98
 _PRIOR_EXCESSES = 10
 _MIN_LINES = 20
 _MAX_CYCLES = 3.0
+_LEAST_PRESENCE = 0.3
 _JOIN_NS = 500_000_000
 
 Times = npt.NDArray[np.int64]
@@ -86,7 +87,8 @@ class IntervalLearner:
             two.append(times[2:] - times[:-2])
             spans[key] = one, two, lines + len(times)
         return {
-            key: _bounds(np.concatenate(one), np.concatenate(two), n) for key, (one, two, n) in spans.items()
+            key: _bounds(np.concatenate(one), np.concatenate(two), n, self._duration_ns())
+            for key, (one, two, n) in spans.items()
         }
 
     def overruns(self, folds: int = 4) -> tuple[list[float], int]:
@@ -110,11 +112,13 @@ class IntervalLearner:
     def lines_per_hour(self) -> float:
         """Mean rate of all pieces together."""
         lines = sum(len(times) for piece in self.pieces for times in piece.values())
-        spans = [
+        return lines / max(self._duration_ns(), 1) * 3.6e12
+
+    def _duration_ns(self) -> int:
+        return sum(
             max(int(t[-1]) for t in piece.values()) - min(int(t[0]) for t in piece.values())
             for piece in self.pieces
-        ]
-        return lines / max(sum(spans), 1) * 3.6e12
+        )
 
     def _parts(self, *parts: tuple[float, float]) -> Iterable[tuple[str, Times]]:
         for piece in self.pieces:
@@ -138,12 +142,14 @@ def _overrun(times: Times, learned: "Bounds") -> npt.NDArray[np.float64]:
     return worst
 
 
-def _bounds(one: Times, two: Times, lines: int) -> Bounds:
+def _bounds(one: Times, two: Times, lines: int, duration_ns: int) -> Bounds:
     if len(one) < _MIN_LINES or not len(two):
         return Bounds(lines, 0, (0, 0), (0, 0))
     cycle = int(np.median(one))
     # A PDU that is also sent on events has no cycle whose overrun means anything.
-    if cycle <= 0 or np.quantile(one, _ONSET_QUANTILE) > _MAX_CYCLES * cycle:
+    regular = cycle > 0 and np.quantile(one, _ONSET_QUANTILE) <= _MAX_CYCLES * cycle
+    # Nor has one that was there for a short while only, as diagnostic requests are.
+    if not regular or lines * cycle < _LEAST_PRESENCE * duration_ns:
         return Bounds(lines, 0, (0, 0), (0, 0))
     return Bounds(lines, cycle, (int(one.min()), int(two.min())), (int(one.max()), int(two.max())))
 

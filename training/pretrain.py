@@ -20,7 +20,7 @@ from ecustream.errors import InputError
 
 __all__ = ["PretrainConfig", "PretrainResult", "TokenTrace", "pretrain"]
 
-Ids = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.integer]
 
 
 class TokenTrace(msgspec.Struct):
@@ -128,7 +128,7 @@ def pretrain(
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * min(step / 50, 1.0) * (1 - 0.9 * min(share, 1.0))
         picks = random.choice(len(crops), size=config.batch, p=weights)
-        batch = np.stack([_crop(crops[i], length, config, random) for i in picks])
+        batch = np.stack([_crop(crops[i], length, config, random) for i in picks]).astype(np.int64)
         loss = _train_step(model, optimiser, torch.from_numpy(batch), config, random)
         running = loss if running != running else 0.95 * running + 0.05 * loss
         if step % config.evaluate_every == 0 or step == config.max_steps or share >= 1:
@@ -188,7 +188,11 @@ def _train_step(
 def _validation_crops(traces: Sequence[TokenTrace], length: int) -> torch.Tensor:
     crops = [t.ids[i : i + length] for t in traces for i in range(0, len(t.ids) - length + 1, length)]
     step = max(1, len(crops) // 24)
-    return torch.from_numpy(np.stack(crops[::step])) if crops else torch.empty(0, length, dtype=torch.int64)
+    return (
+        torch.from_numpy(np.stack(crops[::step]).astype(np.int64))
+        if crops
+        else torch.empty(0, length, dtype=torch.int64)
+    )
 
 
 @torch.no_grad()
@@ -197,7 +201,7 @@ def _evaluate(model: Any, crops: torch.Tensor) -> float:
     model.eval()
     half = crops.shape[1] // 2
     total = 0.0
-    for part in crops.split(8):
+    for part in torch.split(crops, 8):
         logits = model(part, use_cache=False).logits[:, half - 1 : -1]
         total += float(F.cross_entropy(logits.flatten(0, 1), part[:, half:].flatten(), reduction="sum"))
     return total / (crops.shape[0] * (crops.shape[1] - half))

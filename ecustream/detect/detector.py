@@ -49,12 +49,17 @@ class _Watched:
     __slots__ = ("cal", "expiry_ns", "interval", "intervals", "model", "overdue", "stream")
 
     def __init__(
-        self, cal: PduCalibration, stream: Stream, thresholds: "Thresholds", drift_nats: float
+        self,
+        cal: PduCalibration,
+        stream: Stream,
+        thresholds: Thresholds,
+        drift_nats: float,
+        counts_cycles: float,
     ) -> None:
         self.cal = cal
         self.stream = stream
-        self.intervals = IntervalWatch(cal) if cal.cycle_ns else None
-        self.interval = Debounce(thresholds.interval_nats, drift_nats)
+        self.intervals = IntervalWatch(cal, counts_cycles) if cal.cycle_ns else None
+        self.interval = Debounce(thresholds.interval_nats, drift_nats, overlap=2)
         self.model = Debounce(thresholds.model_nats, drift_nats, adapt=True)
         self.expiry_ns = max(_STALE_NS, 5 * cal.cycle_ns)
         self.overdue = False
@@ -185,9 +190,7 @@ class Detector:
             bus.silent, bus.last_ns = False, time_ns
         start = self._now or time_ns
         self._now = time_ns
-        stream = Stream(-1, f"capture|{source}", f"capture of {source}", source, "", 0, "", 0)
-        sighting = Sighting(stream, time_ns, min(start, time_ns), None, "gap", [], 0.0, 0.0, why)
-        return events + self.episodes.single(sighting, "capture_gap")
+        return events + self.episodes.capture_gap(start, time_ns, source, why)
 
     def finish(self) -> list[Event]:
         """The traffic ends here; open episodes close."""
@@ -365,7 +368,7 @@ class Detector:
         return bus
 
     def _new_watched(self, cal: PduCalibration, stream: Stream) -> _Watched:
-        return _Watched(cal, stream, self._thresholds, self._cal.drift_nats)
+        return _Watched(cal, stream, self._thresholds, self._cal.drift_nats, self._overdue_cycles)
 
     def _watch(self, stream: Stream) -> _Watched | None:
         cal = self._of_key.get(stream.key)
@@ -384,4 +387,4 @@ class Detector:
             "which was never seen in training traffic"
         )
         sighting = Sighting(stream, now, now, line, "unknown", ["pduName"], 0.0, 0.0, reason)
-        return self.episodes.single(sighting, "unknown_pdu")
+        return self.episodes.unknown_pdu(sighting)

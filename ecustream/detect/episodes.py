@@ -12,7 +12,7 @@ from ecustream.traffic import Line, Stream
 
 __all__ = ["Episodes", "Finding", "Sighting"]
 
-_UPDATE_EVERY_NS = 1_000_000_000
+_UPDATE_EVERY_NS = 250_000_000
 
 
 @dataclass(slots=True)
@@ -153,7 +153,7 @@ class Episodes:
         """A PDU became conspicuous."""
         stream = sighting.stream
         events = []
-        episode = self._joinable(stream.source, sighting.time_ns)
+        episode = self._joinable(stream.source, sighting.time_ns, kind)
         phase = "update"
         if episode is None:
             self._count += 1
@@ -223,22 +223,31 @@ class Episodes:
         self._finding_of.clear()
         return events
 
-    def single(self, sighting: Sighting, kind: Kind) -> list[Event]:
-        """An episode that is over as soon as it is told: open and close at one moment."""
+    def unknown_pdu(self, sighting: Sighting) -> list[Event]:
+        """A PDU that is not known came for the first time; those of a join window are one episode."""
+        events = self.opened(sighting, "unknown_pdu")
+        self.closed(sighting.stream.key, sighting.time_ns)
+        return events
+
+    def capture_gap(self, start_ns: int, time_ns: int, source: str, why: str) -> list[Event]:
+        """The capture lost something between two times: an episode that is over when it is told."""
+        stream = Stream(-1, f"capture|{source}", f"capture of {source}", source, "", 0, "", 0)
+        sighting = Sighting(stream, time_ns, min(start_ns, time_ns), None, "gap", [], 0.0, 0.0, why)
         self._count += 1
-        stream = sighting.stream
-        episode = _Episode(self._count, kind, stream.source, sighting.start_ns, sighting.time_ns)
+        episode = _Episode(self._count, "capture_gap", source, sighting.start_ns, time_ns)
         finding = episode.findings[stream.key] = Finding(stream, episode, None)
         episode.take(finding, sighting)
-        return [episode.event("open", sighting.time_ns), episode.event("close", sighting.time_ns)]
+        return [episode.event("open", time_ns), episode.event("close", time_ns)]
 
     def is_open(self, key: str) -> bool:
         """Whether the PDU is part of an open finding."""
         return key in self._finding_of
 
-    def _joinable(self, source: str, time_ns: int) -> _Episode | None:
+    def _joinable(self, source: str, time_ns: int, kind: Kind) -> _Episode | None:
         for episode in reversed(self._open):
-            if episode.source == source and time_ns - episode.newest_ns <= self._join_ns:
+            # What follows a silence is part of it; a silence that begins is told as one, at once.
+            fits = episode.kind == kind or (kind == "anomaly" and episode.kind == "silence")
+            if fits and episode.source == source and time_ns - episode.newest_ns <= self._join_ns:
                 return episode
         return None
 

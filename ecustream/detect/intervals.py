@@ -4,10 +4,10 @@ Two spans are judged: the last interval, and the last two together. The second f
 cannot, an extra message in the middle of a jittery interval: one interval cut in two may leave both
 halves plausible, but the next two intervals then span one cycle instead of two.
 
-A disturbance must not be reported again by its echo. After a line that broke a bound, the next one is
-good if it fits any reading of what happened: the odd line was extra (measure from the line before it),
-or it was delayed and the sender kept its raster (measure two intervals from the line before it). Two
-intervals together are only judged over lines that were all good.
+A disturbance must not be reported again by its echo. After a line that broke a bound so far that it
+counts by itself, the next one is good if it fits any reading of what happened: the odd line was extra
+(measure from the line before it), or it was delayed and the sender kept its raster (measure two
+intervals from the line before it). Two intervals together are not judged across such a line.
 """
 
 from typing import Literal, NamedTuple
@@ -15,6 +15,8 @@ from typing import Literal, NamedTuple
 from ecustream.detect.calibration import PduCalibration
 
 __all__ = ["Deviation", "IntervalWatch"]
+
+_MORE = 0.9
 
 
 class Deviation(NamedTuple):
@@ -27,11 +29,26 @@ class Deviation(NamedTuple):
 
 
 class IntervalWatch:
-    """The interval history of one PDU; feed it every capture time in order."""
+    """The interval history of one PDU; feed it every capture time in order.
 
-    __slots__ = ("_before_ns", "_cycle", "_last_good", "_longest", "_shortest", "_suspect", "last_ns")
+    Args:
+        pdu: its learned bounds.
+        counts_cycles: a line whose deviation exceeds this counts by itself, and its echo is expected.
+    """
 
-    def __init__(self, pdu: PduCalibration) -> None:
+    __slots__ = (
+        "_before_ns",
+        "_counts",
+        "_cycle",
+        "_last_good",
+        "_longest",
+        "_shortest",
+        "_suspect",
+        "last_ns",
+    )
+
+    def __init__(self, pdu: PduCalibration, counts_cycles: float = 0.0) -> None:
+        self._counts = counts_cycles
         self._cycle = pdu.cycle_ns
         self._shortest = pdu.shortest_ns
         self._longest = pdu.longest_ns
@@ -53,11 +70,14 @@ class IntervalWatch:
         worst = self._judge(time_ns - last, 1)
         if self._before_ns is not None:
             over_two = self._judge(time_ns - self._before_ns, 2)
-            if over_two is not None and (worst is None or over_two.excess_cycles > worst.excess_cycles):
+            # Two intervals hold the last one: they tell more only where they deviate clearly more.
+            if over_two is not None and (
+                worst is None or _MORE * over_two.excess_cycles > worst.excess_cycles
+            ):
                 worst = over_two
         if worst is not None and self._explained(time_ns):
             worst = None
-        good = worst is None
+        good = worst is None or worst.excess_cycles < self._counts
         # What the next line may be measured from instead, if this one turns out to be the odd one.
         self._suspect = None if good else last
         self._before_ns = last if good and self._last_good else None

@@ -130,6 +130,10 @@ class FieldsTokenizer:
             return _LOG_LOW_NS * float((_LOG_HIGH_NS / _LOG_LOW_NS) ** fraction)
         return None
 
+    def cycle_ns_of(self, key: str) -> int:
+        """The learned cycle of a PDU key; 0 where it has none or is not known."""
+        return self._cycles.get(key, 0)
+
     def key_of(self, token: int) -> str | None:
         """The PDU key of a name token; None for any other token."""
         at = token - self._first_name

@@ -129,12 +129,14 @@ class Qwen2:
         start = self._make_room(window, count)
         cos, sin = self.rope.tables(window.position, count)
         x = F.embedding(ids, self.embedding)
+        q_end = self.heads * self.head_dim
+        k_end = q_end + self.kv_heads * self.head_dim
         for layer, (qkv_weight, qkv_bias, out, gate_up, down) in enumerate(self.blocks):
             qkv = F.linear(self._norm(x), qkv_weight, qkv_bias)
-            q, k, v = qkv.split([self.heads * self.head_dim, *[self.kv_heads * self.head_dim] * 2], dim=1)
+            q, k, v = qkv[:, :q_end], qkv[:, q_end:k_end], qkv[:, k_end:]
             keys, values = window.cache[layer, 0], window.cache[layer, 1]
             keys[:, start : start + count] = self._rotate(k, self.kv_heads, cos, sin)
-            values[:, start : start + count] = v.view(count, self.kv_heads, self.head_dim).transpose(0, 1)
+            values[:, start : start + count] = v.reshape(count, self.kv_heads, self.head_dim).transpose(0, 1)
             attended = self._attend(self._rotate(q, self.heads, cos, sin), keys, values, start)
             x = x + F.linear(attended, out)
             gate, up = F.linear(self._norm(x), gate_up).chunk(2, dim=1)
@@ -159,7 +161,7 @@ class Qwen2:
 
     def _rotate(self, x: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         """Split into heads and rotate: (n, heads * d) to (heads, n, d)."""
-        low, high = x.view(-1, heads, self.head_dim).transpose(0, 1).chunk(2, dim=2)
+        low, high = x.reshape(-1, heads, self.head_dim).transpose(0, 1).chunk(2, dim=2)
         return torch.cat([low * cos - high * sin, high * cos + low * sin], dim=2)
 
     def _attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, start: int) -> torch.Tensor:

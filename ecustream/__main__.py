@@ -1,0 +1,5 @@
+"""`python -m ecustream` is the command `ecustream`."""
+
+from ecustream.cli import main
+
+main()

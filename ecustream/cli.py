@@ -1,0 +1,180 @@
+"""The command line: `ecustream run`, `tail`, `check`, `bench`, `schema`."""
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from ecustream.errors import ConfigError, EcustreamError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Finds what came late, early, out of order or not at all in a vehicle's Ethernet traffic.",
+)
+
+DEMO_BUNDLE = Path(__file__).parent / "bundles" / "demo"
+
+
+@app.command()
+def run(
+    pcap: Annotated[Path, typer.Option(help="Trace: pcap, pcapng or CSV in the paper's columns, also .gz.")],
+    model: Annotated[
+        Path, typer.Option(help="Bundle folder; default: the one for the demo trace.")
+    ] = DEMO_BUNDLE,
+    names: Annotated[Path | None, typer.Option(help="PDU names (CSV); default: the bundle's.")] = None,
+    source: Annotated[str | None, typer.Option(help="Bus name to use instead of the trace's own.")] = None,
+    speed: Annotated[str | None, typer.Option(help="max, or a multiple of real time.")] = None,
+    events: Annotated[
+        str | None, typer.Option(help="Write events as JSON lines to this file; - is stdout.")
+    ] = None,
+    score_log: Annotated[
+        Path | None, typer.Option(help="Write every line's score: .csv or JSON lines, also .gz.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file (TOML).")] = None,
+    false_alarms_per_hour: Annotated[
+        float | None, typer.Option(help="The budget that sets all thresholds.")
+    ] = None,
+    filter_: Annotated[
+        str | None, typer.Option("--filter", help="episodes, or perplexity as in the paper.")
+    ] = None,
+    pub: Annotated[str | None, typer.Option(help="Address of the event socket (PUB).")] = None,
+    reply: Annotated[str | None, typer.Option(help="Address of the snapshot and replay socket.")] = None,
+    no_publish: Annotated[bool, typer.Option("--no-publish", help="Open no sockets.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of any configuration key.")
+    ] = None,
+    fail_on_anomaly: Annotated[bool, typer.Option(help="Exit with 1 if there was any episode.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
+) -> None:
+    """Score a trace and report its anomalies."""
+    from ecustream.config import load_config
+    from ecustream.progress import WorkProgress
+    from ecustream.report import print_summary
+    from ecustream.service import Run
+
+    overrides: dict[str, Any] = dict(_key_value(text) for text in set_ or [])
+    overrides |= {
+        "input.names": None if names is None else str(names),
+        "input.source": source,
+        "scoring.speed": speed,
+        "detect.false_alarms_per_hour": false_alarms_per_hour,
+        "detect.filter": filter_,
+        "publish.pub": pub,
+        "publish.reply": reply,
+        "publish.enabled": False if no_publish else None,
+    }
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    settings = load_config(config, overrides)
+    show: list[Callable[[float, str], None]] = []
+    work = Run(
+        settings,
+        pcap,
+        model,
+        events=events,
+        score_log=score_log,
+        on_progress=lambda done, note: show[0](done, note) if show else None,
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: work.stop())
+    with WorkProgress("scoring", work.total_bytes, shown=not quiet) as progress:
+        show.append(progress.update)
+        summary = work.execute()
+    if not quiet:
+        print_summary(summary, Console(stderr=events == "-"))
+    for problem in summary.problems:
+        print(f"ecustream: {problem}", file=sys.stderr)
+    if summary.interrupted:
+        raise typer.Exit(130)
+    if fail_on_anomaly and summary.episodes.total():
+        raise typer.Exit(1)
+
+
+@app.command()
+def tail(
+    connect: Annotated[str, typer.Option(help="Address of the event socket.")] = "tcp://127.0.0.1:5556",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    count: Annotated[int | None, typer.Option(help="Stop after so many events.")] = None,
+) -> None:
+    """Follow the events of a running ecustream."""
+    from ecustream.tail import tail as follow
+
+    follow(connect, as_json, count)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="Configuration file (TOML).")],
+    effective: Annotated[bool, typer.Option("--effective", help="Print what is in force.")] = False,
+) -> None:
+    """Check a configuration file; says which key is wrong and why."""
+    from ecustream.config import effective_toml, load_config
+    from ecustream.decode.names import NameTable
+    from ecustream.decode.pdus import Sockets
+
+    settings = load_config(file)
+    Sockets(settings.input.layouts)
+    if settings.input.names is not None:
+        NameTable.load(settings.input.names)
+    print(effective_toml(settings) if effective else f"{file}: valid")
+
+
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="capture")] = "capture",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure this machine: packets per second read and decoded, beside scapy."""
+    from ecustream.bench import bench_capture, render_capture
+
+    if what != "capture":
+        raise ConfigError(f"bench {what}: there is no such benchmark; choose capture")
+    report = bench_capture()
+    if as_json:
+        print(json.dumps(report))
+    else:
+        Console().print(render_capture(report))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of events, status and scores."""
+    from ecustream.publish.messages import json_schemas
+
+    print(json.dumps(json_schemas(), indent=2))
+
+
+def _key_value(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {text}: write KEY=VALUE")
+    return key.strip(), value.strip()
+
+
+def run_app(application: typer.Typer, program: str) -> None:
+    """Run a typer app; an `EcustreamError` becomes one sentence on stderr and its exit code."""
+    try:
+        application(prog_name=program)
+    except EcustreamError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"{program}: {escape(str(error))}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away; there is nobody to tell.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def main() -> None:
+    """Entry point of the command `ecustream`."""
+    run_app(app, "ecustream")

@@ -1,0 +1,54 @@
+"""Replays lines at a multiple of real time, with absolute wake-up times so that delays do not add up."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+from ecustream.traffic import Line
+
+__all__ = ["Pacer"]
+
+_SLICE_NS = 2_000_000
+_LONGEST_WAIT_S = 0.02
+
+
+class Pacer:
+    """Holds lines back until they are due.
+
+    Args:
+        speed: 1 is real time, 2 twice as fast.
+
+    Attributes:
+        passed_ns: capture time up to which every line was handed on; it rises also while no line is due.
+    """
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._first_ns: int | None = None
+        self._started_s = 0.0
+        self._cancelled = threading.Event()
+        self.passed_ns = 0
+
+    def cancel(self) -> None:
+        """Hand on everything at once from now on."""
+        self._cancelled.set()
+
+    def paced(self, lines: list[Line]) -> Iterator[list[Line]]:
+        """The lines in slices of at most 2 ms of capture time, each when its last line is due."""
+        first = 0
+        for i in range(1, len(lines) + 1):
+            if i == len(lines) or lines[i].time_ns - lines[first].time_ns > _SLICE_NS:
+                self._wait_until(lines[i - 1].time_ns)
+                yield lines[first:i]
+                self.passed_ns = max(self.passed_ns, lines[i - 1].time_ns)
+                first = i
+
+    def _wait_until(self, time_ns: int) -> None:
+        if self._first_ns is None:
+            self._first_ns, self._started_s = time_ns, time.monotonic()
+        due_s = self._started_s + (time_ns - self._first_ns) / 1e9 / self._speed
+        while (wait_s := due_s - time.monotonic()) > 0 and not self._cancelled.is_set():
+            self._cancelled.wait(min(wait_s, _LONGEST_WAIT_S))
+            virtual_ns = self._first_ns + int((time.monotonic() - self._started_s) * self._speed * 1e9)
+            # The next line is due at time_ns and is not handed on yet: time has not passed that.
+            self.passed_ns = max(self.passed_ns, min(virtual_ns, time_ns - _SLICE_NS - 1))

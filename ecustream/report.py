@@ -1,0 +1,42 @@
+"""The summary of a run in the terminal: PDUs, episodes, ledger."""
+
+from rich.console import Console
+from rich.table import Table
+
+from ecustream.detect.reasons import duration
+from ecustream.service import PduSummary, RunSummary
+
+__all__ = ["print_summary"]
+
+_MOST_ROWS = 40
+
+
+def print_summary(summary: RunSummary, console: Console) -> None:
+    """Print a table of the PDUs, those with episodes first, then the episodes by kind and the ledger."""
+    pdus = sorted(summary.pdus.values(), key=lambda p: (-p.episodes, -p.worst_nats, p.name))
+    shown = pdus[: max(_MOST_ROWS, sum(p.episodes > 0 for p in pdus))]
+    console.print(_table(shown))
+    if len(pdus) > len(shown):
+        console.print(f"and {len(pdus) - len(shown)} more PDUs without an episode")
+    counts = ", ".join(f"{n} {kind}" for kind, n in sorted(summary.episodes.items()))
+    scored = summary.ledger.ends["lines"]["scored"]
+    rate = scored / summary.seconds if summary.seconds > 0 else 0.0
+    console.print(
+        f"{summary.episodes.total()} episodes{f' ({counts})' if counts else ''} in {summary.traffic_s:.1f} s "
+        f"of traffic; {scored:,} lines in {summary.seconds:.1f} s, {rate:,.0f} lines/s",
+        highlight=False,
+    )
+    for sentence in summary.ledger.sentences():
+        console.print(sentence, highlight=False, markup=False)
+    console.print("the ledger balances" if summary.ledger.balanced() else "THE LEDGER DOES NOT BALANCE")
+
+
+def _table(pdus: list[PduSummary]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading, side in (("PDU", "left"), ("lines", "right"), ("cycle", "right"), ("episodes", "right")):
+        table.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("worst")
+    for pdu in pdus:
+        cycle = duration(pdu.cycle_ns) if pdu.cycle_ns else "-"
+        table.add_row(pdu.name, f"{pdu.lines:,}", cycle, str(pdu.episodes or "-"), pdu.worst_reason)
+    return table

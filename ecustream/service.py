@@ -1,0 +1,406 @@
+"""Wires the stages of a run together; owns its threads, its clock and its end."""
+
+import hashlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ecustream.config import Config
+from ecustream.decode.names import NameRow, NameTable
+from ecustream.decode.state import ActivityState, MappedPdu
+from ecustream.detect.calibration import Calibration, decode_calibration
+from ecustream.detect.detector import Detector, Thresholds
+from ecustream.detect.perplexity import PerplexityFilter
+from ecustream.errors import BundleError
+from ecustream.events import Event
+from ecustream.ledger import Ledger
+from ecustream.publish.eventlog import EventLog
+from ecustream.publish.messages import State, Status, score_batches
+from ecustream.publish.scorelog import ScoreLog
+from ecustream.publish.sinks import EventSinks
+from ecustream.publish.socket import Publisher
+from ecustream.replay import Pacer
+from ecustream.ring import Ring, RingCancelled
+from ecustream.scores import ScoreBlock
+from ecustream.scoring.manifest import BundleFiles, BundleInfo, read_bundle
+from ecustream.source import TraceLines
+from ecustream.traffic import Line
+
+if TYPE_CHECKING:
+    from ecustream.scoring.bundle import Bundle
+
+__all__ = ["PduSummary", "Run", "RunSummary"]
+
+_KNOWN_AFTER_LINES = 200
+_LEAST_KNOWN_SHARE = 0.1
+_CLOCK_STEP_NS = 1_000_000_000
+_TICK_S = 0.02
+_STATUS_S = 1.0
+
+
+@dataclass
+class PduSummary:
+    """What a run saw of one PDU; `worst_nats` is the strongest evidence of an episode it took part in."""
+
+    name: str
+    source: str
+    cycle_ns: int
+    lines: int = 0
+    episodes: int = 0
+    worst_nats: float = 0.0
+    worst_reason: str = ""
+
+
+@dataclass
+class RunSummary:
+    """The outcome of a run: events by kind, PDUs, the ledger, and sentences on what went wrong."""
+
+    run: str
+    ledger: Ledger
+    seconds: float = 0.0
+    first_score_s: float = 0.0
+    traffic_s: float = 0.0
+    episodes: Counter[str] = field(default_factory=Counter)
+    pdus: dict[str, PduSummary] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+
+class Run:
+    """One run over one trace: reads in a thread of its own, scores and detects in the caller's.
+
+    Everything that can be refused is refused by the constructor, before the first event. `execute` then
+    runs to the end of the trace. `stop` may be called from a signal handler: reading ends, what is in
+    the ring is still scored, and the ledger balances; called a second time it drops what is in the ring.
+
+    Args:
+        config: the configuration in force.
+        trace: the capture or CSV file.
+        model: the bundle's folder.
+        events: where to write events as JSON lines, `-` for standard output.
+        score_log: where to write the score of every line.
+        on_progress: called now and then with bytes read, total bytes and a note.
+
+    Raises:
+        EcustreamError: trace, bundle, configuration or an output cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        trace: Path,
+        model: Path,
+        *,
+        events: str | None = None,
+        score_log: Path | None = None,
+        on_progress: Callable[[int, str], None] = lambda done, note: None,
+    ) -> None:
+        self._config = config
+        self._model = model
+        self._on_progress = on_progress
+        self._files = read_bundle(model)
+        self.calibration = calibration_of(self._files)
+        self.ledger = Ledger()
+        self._lines = TraceLines(
+            trace,
+            self.ledger,
+            names=_names(config, self._files.info),
+            key=config.input.key,
+            layouts=config.input.layouts,
+            source=config.input.source,
+            state=_activity_state(config, self._files.info),
+        )
+        self.total_bytes = self._lines.total_bytes
+        if config.input.key != self._files.info.key:
+            raise BundleError(
+                f"{model}: was trained with input.key = {self._files.info.key!r}, "
+                f"this run has {config.input.key!r}"
+            )
+        self.summary = RunSummary(_run_id(config, trace, self._files), self.ledger)
+        self._ring = Ring(config.ring.lines, "block", self.ledger)
+        self._pacer = None if config.scoring.speed == "max" else Pacer(config.scoring.speed)
+        self._stops = 0
+        self._seq = 0
+        self._kind_seq: Counter[str] = Counter()
+        self._last_ns = 0
+        self._first_ns = 0
+        self._cycles = {pdu.key: pdu.cycle_ns for pdu in self.calibration.pdus}
+        self._unknown_lines = 0
+        self._known_checked = False
+        self._status_due = 0.0
+        self._status_lines = 0
+        self._score_log = None if score_log is None else ScoreLog(score_log)
+        log = None if events is None else EventLog(events)
+        self._publisher = self._open_publisher()
+        self._sinks = EventSinks(self.ledger, publisher=self._publisher, log=log)
+
+    def stop(self) -> None:
+        """End the run early: once to finish what was read, twice to drop it."""
+        self._stops += 1
+        self.summary.interrupted = True
+        if self._pacer is not None:
+            self._pacer.cancel()
+        if self._stops > 1:
+            # Not here: a signal handler must not take the ring's lock, which its own thread may hold.
+            threading.Thread(target=self._ring.cancel, daemon=True).start()
+
+    def execute(self) -> RunSummary:
+        """Run to the end of the trace.
+
+        Raises:
+            EcustreamError: the bundle is damaged or of another vehicle, or the trace is unreadable.
+        """
+        started = time.monotonic()
+        reader = threading.Thread(target=self._read, name="capture", daemon=True)
+        reader.start()
+        try:
+            self._score(started)
+        except BaseException:
+            self._ring.cancel()
+            raise
+        finally:
+            reader.join()
+            self._lines.close()
+            self.summary.problems += self._lines.damage
+            if self._score_log is not None:
+                self._score_log.close()
+                problem = self._score_log.problem()
+                self.summary.problems += [problem] if problem else []
+            self._publish_status("done")
+            self._sinks.close()
+            self.summary.problems += self._sinks.problems()
+            if self._publisher is not None and self._publisher.scores_dropped:
+                self.ledger.note("scores_not_published", self._publisher.scores_dropped)
+            self.summary.seconds = time.monotonic() - started
+            self.summary.traffic_s = (self._last_ns - self._first_ns) / 1e9
+        return self.summary
+
+    # The capture thread.
+
+    def _read(self) -> None:
+        try:
+            for batch in self._lines:
+                for part in [batch] if self._pacer is None else self._pacer.paced(batch):
+                    self._ring.put(part)
+                if self._stops:
+                    break
+        except RingCancelled:
+            pass
+        except BaseException as error:  # the thread's root: the scoring thread raises it again
+            self._ring.fail(error)
+            return
+        self._ring.close()
+
+    # The scoring thread.
+
+    def _score(self, started: float) -> None:
+        # Importing torch takes seconds; the capture thread fills the ring meanwhile.
+        import torch
+
+        from ecustream.scoring.bundle import Bundle
+        from ecustream.scoring.scorer import Scorer
+
+        threads = self._config.scoring.threads
+        if threads:
+            torch.set_num_threads(threads)
+        bundle = Bundle(self._files)
+        chunk = self._config.scoring.chunk_lines
+        scorer = Scorer(bundle.model, bundle.new_tokenizer(), chunk)
+        detector = self._detector(bundle)
+        whole = self._pacer is None
+        while not self._ring.closed_and_empty:
+            passed_ns = 0 if self._pacer is None else self._pacer.passed_ns
+            lines, overwritten = self._ring.take(chunk, whole=whole, timeout_s=None if whole else _TICK_S)
+            if not lines:
+                if passed_ns > self._last_ns > 0:
+                    self._emit(detector.advance(passed_ns))
+                continue
+            if overwritten:
+                scorer.reset()
+                why = f"{overwritten} lines were overwritten before they could be scored"
+                self._emit(detector.gap(lines[0].time_ns, lines[0].stream.source, why))
+            for part in self._split_at_clock_steps(lines):
+                if part is not lines and part[0].time_ns < self._last_ns - _CLOCK_STEP_NS:
+                    scorer.reset()
+                    back_s = (self._last_ns - part[0].time_ns) / 1e9
+                    why = f"the capture clock went back by {back_s:.1f} s"
+                    self._emit(detector.gap(part[0].time_ns, part[0].stream.source, why))
+                    self._last_ns = part[0].time_ns
+                self._take_scores(scorer.score(part), detector, bundle, started)
+        self._emit(detector.finish())
+        self._check_known(at_end=True)
+
+    def _take_scores(
+        self, block: ScoreBlock, detector: Detector | PerplexityFilter, bundle: "Bundle", started: float
+    ) -> None:
+        lines = block.lines
+        summary = self.summary
+        if not self._first_ns:
+            self._first_ns = lines[0].time_ns
+            summary.first_score_s = time.monotonic() - started
+        self._last_ns = max(self._last_ns, lines[-1].time_ns)
+        self.ledger.end("lines", "scored", len(lines))
+        self._count(lines)
+        self._check_known(at_end=False)
+        if self._score_log is not None:
+            self._score_log.write(block)
+        if self._publisher is not None:
+            for batch in score_batches(summary.run, block):
+                self._publisher.publish_scores(batch)
+        self._emit(detector.step(block.rows()))
+        now = time.monotonic()
+        if now >= self._status_due:
+            self._publish_status("running")
+        scored = self.ledger.ends["lines"]["scored"]
+        self._on_progress(self._lines.bytes_read, f"{scored:,} lines, {summary.episodes.total()} episodes")
+
+    def _count(self, lines: list[Line]) -> None:
+        known = self._cycles
+        for key, count in Counter([line.stream.key for line in lines]).items():
+            pdu = self.summary.pdus.get(key)
+            if pdu is None:
+                stream = next(line.stream for line in lines if line.stream.key == key)
+                pdu = PduSummary(stream.name, stream.source, known.get(key, 0))
+                self.summary.pdus[key] = pdu
+            pdu.lines += count
+            if key not in known:
+                self._unknown_lines += count
+
+    def _check_known(self, *, at_end: bool) -> None:
+        scored = self.ledger.ends["lines"]["scored"]
+        if self._known_checked or not scored or not (at_end or scored >= _KNOWN_AFTER_LINES):
+            return
+        known_share = 1 - self._unknown_lines / scored
+        if known_share < _LEAST_KNOWN_SHARE:
+            raise BundleError(
+                f"{self._model}: was made for another vehicle: it knows {100 * known_share:.0f} % of the "
+                f"first {scored} lines; fit one with `python -m training fit`, or check --names and --source"
+            )
+        self._known_checked = True
+
+    def _split_at_clock_steps(self, lines: list[Line]) -> list[list[Line]]:
+        """The lines in pieces within which time does not go back by more than a second."""
+        cuts = [0]
+        before = self._last_ns
+        for i, line in enumerate(lines):
+            if line.time_ns < before - _CLOCK_STEP_NS:
+                cuts.append(i)
+                before = line.time_ns
+            elif line.time_ns > before:
+                before = line.time_ns
+        if cuts == [0]:
+            return [lines]
+        return [lines[a:b] for a, b in zip(cuts, [*cuts[1:], len(lines)], strict=True) if b > a]
+
+    def _detector(self, bundle: "Bundle") -> Detector | PerplexityFilter:
+        detect = self._config.detect
+        join_ns = round(detect.join_ms * 1e6)
+        if detect.filter == "perplexity":
+            return PerplexityFilter(detect.perplexity_threshold, detect.perplexity_lines, join_ns)
+        thresholds = Thresholds.for_budget(self.calibration, detect.false_alarms_per_hour)
+        return Detector(self.calibration, thresholds, join_ns, bundle.expectation)
+
+    # Outputs.
+
+    def _open_publisher(self) -> Publisher | None:
+        publish = self._config.publish
+        if not publish.enabled:
+            return None
+        return Publisher(
+            publish.pub,
+            publish.reply,
+            self._status("starting"),
+            history_events=publish.history_events,
+            allow_remote=publish.allow_remote,
+        )
+
+    def _emit(self, events: list[Event]) -> None:
+        for event in events:
+            self._seq += 1
+            self._kind_seq[event.kind] += 1
+            event.run, event.seq, event.kind_seq = self.summary.run, self._seq, self._kind_seq[event.kind]
+            event.id = f"{event.run}-{event.id}"
+            self.ledger.enter("events")
+            self._sinks.emit(event)
+            if event.phase == "open":
+                self.summary.episodes[event.kind] += 1
+            elif event.phase == "close":
+                self._remember(event)
+
+    def _remember(self, event: Event) -> None:
+        names = {pdu.name for pdu in event.pdus}
+        for pdu in self.summary.pdus.values():
+            if pdu.name in names and pdu.source == event.source:
+                pdu.episodes += 1
+                if event.score.evidence > pdu.worst_nats:
+                    pdu.worst_nats, pdu.worst_reason = event.score.evidence, event.reason
+
+    def _publish_status(self, state: State) -> None:
+        if self._publisher is not None:
+            self._publisher.publish_status(self._status(state))
+
+    def _status(self, state: State) -> Status:
+        now = time.monotonic()
+        scored = self.ledger.ends["lines"]["scored"]
+        elapsed = now - (self._status_due - _STATUS_S) if self._status_due else 0.0
+        rate = (scored - self._status_lines) / elapsed if elapsed > 0 else 0.0
+        self._status_due, self._status_lines = now + _STATUS_S, scored
+        sources = {pdu.source for pdu in self.summary.pdus.values()}
+        passed_ns = 0 if self._pacer is None else self._pacer.passed_ns
+        return Status(
+            run=self.summary.run,
+            source=",".join(sorted(sources)) or "none",
+            state=state,
+            seq=self._seq,
+            lines_per_s=round(rate, 1),
+            lag_s=round(max(0, passed_ns - self._last_ns) / 1e9, 3),
+            wall_ns=time.time_ns(),
+            ledger=self.ledger.as_dict(),
+        )
+
+
+def _names(config: Config, info: BundleInfo) -> NameTable:
+    if config.input.names is not None:
+        return NameTable.load(config.input.names)
+    return NameTable(msgspec.convert(info.names, list[NameRow]))
+
+
+def _activity_state(config: Config, info: BundleInfo) -> ActivityState:
+    state = config.input.state
+    mapped = None
+    if state.pdu is not None:
+        values = {int(text, 0): code for text, code in state.values.items()}
+        mapped = MappedPdu(state.pdu, state.byte, state.mask, values)
+    cycles = {pdu.key: pdu.cycle_ns for pdu in info.pdus if pdu.cycle_ns}
+    return ActivityState(mapped, state.nm_port, cycles)
+
+
+def _run_id(config: Config, trace: Path, files: BundleFiles) -> str:
+    """Derived from trace, bundle and configuration, so that an offline run can be repeated to the byte."""
+    digest = hashlib.sha256(msgspec.json.encode(config))
+    digest.update(msgspec.json.encode(files.info.sha256))
+    if trace.is_file():
+        digest.update(str(trace.stat().st_size).encode())
+        with trace.open("rb") as file:
+            digest.update(file.read(1 << 20))
+    else:
+        digest.update(str(time.time_ns()).encode())
+    return digest.hexdigest()[:16]
+
+
+def calibration_of(files: BundleFiles) -> Calibration:
+    """The calibration in a bundle.
+
+    Raises:
+        BundleError: it is damaged; the sentence names the bundle.
+    """
+    try:
+        return decode_calibration(files.data["calibration.json"])
+    except BundleError as error:
+        raise BundleError(f"{files.path}: {error}") from None

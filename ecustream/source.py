@@ -1,0 +1,97 @@
+"""A trace file as log lines: capture and decode in one iterator, CSV traces alike."""
+
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ecustream.capture.files import CaptureReader, open_capture
+from ecustream.decode.csv_lines import CsvTrace, is_csv_trace, read_csv_lines
+from ecustream.decode.lines import LineBuilder
+from ecustream.decode.names import NameTable
+from ecustream.decode.packets import PacketDecoder
+from ecustream.decode.state import ActivityState
+from ecustream.ledger import Ledger
+from ecustream.traffic import Line
+
+__all__ = ["TraceLines"]
+
+
+class TraceLines:
+    """The lines of one trace in batches, once, with flat memory.
+
+    Args:
+        path: pcap, pcapng or CSV, plain or in gzip.
+        ledger: where frames and PDUs end and lines are entered.
+        names: names of PDU ids; a CSV trace carries its own.
+        key: what "the same PDU" means, see `ecustream.decode.streams`.
+        layouts: PDU layout per socket, see `ecustream.decode.pdus`.
+        source: bus name to use instead of the trace's own; a CSV trace keeps its own.
+        state: where the activity state comes from; a CSV trace carries its own.
+
+    Raises:
+        InputError: the trace cannot be read at all.
+        ConfigError: `key` or `layouts` is wrong.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        ledger: Ledger,
+        *,
+        names: NameTable | None = None,
+        key: str = "stream",
+        layouts: Mapping[str, str] | None = None,
+        source: str | None = None,
+        state: ActivityState | None = None,
+    ) -> None:
+        self._file: CaptureReader | CsvTrace
+        if is_csv_trace(path):
+            self._file = csv = read_csv_lines(path, ledger, key)
+            self._lines = iter(csv)
+        else:
+            decoder = PacketDecoder(ledger, layouts)
+            builder = LineBuilder(ledger, names, key, state)
+            self._file = capture = open_capture(path, ledger, source)
+            self._lines = _decoded(capture, decoder, builder)
+
+    @property
+    def damage(self) -> list[str]:
+        """Sentences on what could not be read so far."""
+        return self._file.damage
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Size of the file on disk; None for a pipe."""
+        return self._file.total_bytes
+
+    @property
+    def bytes_read(self) -> int:
+        """How far the file on disk was read."""
+        return self._file.bytes_read
+
+    def __iter__(self) -> Iterator[list[Line]]:
+        return self._lines
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; fragments that wait for their rest are counted as incomplete."""
+        if isinstance(self._lines, Generator):
+            self._lines.close()
+        self._file.close()
+
+
+def _decoded(capture: CaptureReader, decoder: PacketDecoder, builder: LineBuilder) -> Iterator[list[Line]]:
+    # flush() runs also where the consumer stops early, so that pending fragments end in the ledger.
+    try:
+        for frames in capture:
+            yield builder.build(decoder.decode(frames))
+    finally:
+        decoder.flush()

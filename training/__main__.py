@@ -1,0 +1,54 @@
+"""The offline tools: `python -m training simulate | fit | evaluate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecustream.cli import run_app
+from training.simulate.command import simulate_command
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Makes traffic, detectors and their evaluation.",
+)
+app.command("simulate")(simulate_command)
+
+
+@app.command("fit")
+def fit_command(
+    traces: Annotated[list[Path], typer.Argument(help="Clean traces of one vehicle: captures or CSV.")],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
+    names: Annotated[Path | None, typer.Option(help="PDU names (CSV).")] = None,
+    key: Annotated[
+        str, typer.Option(help="What the same PDU is: stream, or name as in the paper.")
+    ] = "stream",
+    source: Annotated[str | None, typer.Option(help="Bus name to use instead of the traces' own.")] = None,
+    minutes: Annotated[float, typer.Option(help="Train at most so long.")] = 7.0,
+    steps: Annotated[
+        int | None, typer.Option(help="Train at most so many steps; repeatable, unlike time.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+) -> None:
+    """Train and calibrate a detector on clean traces of one vehicle."""
+    from ecustream.decode.names import NameTable
+    from training.fit import Traces, fit
+    from training.pretrain import PretrainConfig
+
+    table = None if names is None else NameTable.load(names)
+    config = PretrainConfig(max_seconds=60 * minutes, seed=seed)
+    if steps is not None:
+        config.max_steps, config.max_seconds = steps, float("inf")
+    info = fit(Traces(traces, table, key, source), out, config, print)
+    print(f"{out}: {len(info.pdus)} PDUs, fingerprint {info.fingerprint}")
+
+
+def main() -> None:
+    """Entry point of `python -m training`."""
+    run_app(app, "training")
+
+
+if __name__ == "__main__":
+    main()
