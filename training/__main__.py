@@ -1,9 +1,12 @@
 """The offline tools: `python -m training simulate | fit | evaluate`."""
 
+import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from ecustream.cli import run_app
 from training.simulate.command import simulate_command
@@ -43,6 +46,25 @@ def fit_command(
         config.max_steps, config.max_seconds = steps, float("inf")
     info = fit(Traces(traces, table, key, source), out, config, print)
     print(f"{out}: {len(info.pdus)} PDUs, fingerprint {info.fingerprint}")
+
+
+@app.command("evaluate")
+def evaluate_command(
+    traces: Annotated[list[Path], typer.Argument(help="Traces; X.labels.jsonl beside one has its labels.")],
+    model: Annotated[Path, typer.Option(help="Folder of the bundle.")],
+    names: Annotated[Path | None, typer.Option(help="PDU names (CSV); default: the bundle's.")] = None,
+    source: Annotated[str | None, typer.Option(help="Bus name to use instead of the traces' own.")] = None,
+    false_alarms_per_hour: Annotated[float, typer.Option(help="The detector's budget.")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare a detector with the interval rule and with each kind of its evidence alone."""
+    from training.evaluate import evaluate, render
+
+    report = evaluate(model, traces, names=names, source=source, false_alarms_per_hour=false_alarms_per_hour)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        Console(width=None if sys.stdout.isatty() else 160).print(render(report))
 
 
 def main() -> None:

@@ -1,0 +1,63 @@
+"""How well episodes meet true labels, in a way that a long episode cannot profit from."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from training.labels import Label
+
+__all__ = ["Found", "Span", "match"]
+
+_EARLY_NS = 500_000_000
+_LATE_END_NS = 1_000_000_000
+_REACTION_NS = 100_000_000
+
+
+class Span(NamedTuple):
+    """An episode: when it began and ended, and when it was first told, in capture time."""
+
+    start_ns: int
+    end_ns: int
+    told_ns: int
+
+
+class Found(NamedTuple):
+    """Result of `match`: which labels were found, how many episodes met none, delays of the others.
+
+    `latency_ms` holds, for each good episode, when it was told after the start of its first label.
+    """
+
+    found: list[bool]
+    false_episodes: int
+    latency_ms: list[float]
+    latency_after_end_ms: list[float]
+
+
+def match(episodes: Sequence[Span], labels: Sequence[Label]) -> Found:
+    """Match episodes with labels.
+
+    An episode overlaps a label if it begins at most 100 ms after the label's end (some faults show only
+    in the next message) and ends no earlier than the label's start. It counts, for all labels that it
+    overlaps, only if it starts at most 0.5 s before the first of them and ends at most 1 s after the
+    last. An episode that does not count is false.
+    """
+    found = [False] * len(labels)
+    false = 0
+    latency, after_end = [], []
+    for episode in episodes:
+        met = [
+            i
+            for i, label in enumerate(labels)
+            if episode.start_ns <= label.end_ns + _REACTION_NS and episode.end_ns >= label.start_ns
+        ]
+        if not met:
+            false += 1
+            continue
+        first, last = labels[met[0]], max(labels[i].end_ns for i in met)
+        if episode.start_ns < first.start_ns - _EARLY_NS or episode.end_ns > last + _LATE_END_NS:
+            false += 1
+            continue
+        for i in met:
+            found[i] = True
+        latency.append((episode.told_ns - first.start_ns) / 1e6)
+        after_end.append((episode.told_ns - first.end_ns) / 1e6)
+    return Found(found, false, latency, after_end)
