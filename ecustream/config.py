@@ -320,7 +320,7 @@ def _check_together(config: Config, origin: str) -> None:
                 check_bind_url(getattr(config.publish, key), allow_remote=config.publish.allow_remote)
             except ConfigError as error:
                 raise ConfigError(f"{origin}: publish.{key}: {error}") from error
-        if config.publish.pub == config.publish.reply:
+        if config.publish.pub == config.publish.reply and not config.publish.pub.endswith(":*"):
             raise ConfigError(f"{origin}: publish.pub and publish.reply must differ")
 
 

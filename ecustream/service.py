@@ -140,6 +140,11 @@ class Run:
         self._publisher = self._open_publisher()
         self._sinks = EventSinks(self.ledger, publisher=self._publisher, log=log)
 
+    @property
+    def pub_url(self) -> str | None:
+        """Address of the event socket, with its real port; None where there is none."""
+        return None if self._publisher is None else self._publisher.pub_url
+
     def stop(self) -> None:
         """End the run early: once to finish what was read, twice to drop it."""
         self._stops += 1

@@ -1,4 +1,4 @@
-"""The offline tools: `python -m training simulate | fit | evaluate`."""
+"""The offline tools: `python -m training simulate | fit | evaluate | demo`."""
 
 import json
 import sys
@@ -65,6 +65,16 @@ def evaluate_command(
         print(json.dumps(report))
     else:
         Console(width=None if sys.stdout.isatty() else 160).print(render(report))
+
+
+@app.command("demo")
+def demo_command(
+    folder: Annotated[Path, typer.Option(help="Where the demo trace goes.")] = Path("demo"),
+) -> None:
+    """Rebuild the demo trace and the bundle that ships with the package."""
+    from training.demo import build_demo
+
+    build_demo(folder, print)
 
 
 def main() -> None:

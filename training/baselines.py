@@ -1,12 +1,15 @@
-"""What an engineer would use instead: the learned minimum and maximum interval of every PDU."""
+"""What an engineer would use instead: interval bounds of every PDU, or one score and a threshold."""
 
 from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
 
 from ecustream.detect.calibration import Calibration
 from ecustream.traffic import Line
 from training.metrics import Span
 
-__all__ = ["IntervalRule", "join"]
+__all__ = ["IntervalRule", "join", "threshold_spans"]
 
 _JOIN_NS = 100_000_000
 
@@ -61,4 +64,30 @@ def join(times_ns: Iterable[int], gap_ns: int) -> list[Span]:
             spans[-1] = spans[-1]._replace(end_ns=time_ns)
         else:
             spans.append(Span(time_ns, time_ns, time_ns))
+    return spans
+
+
+def threshold_spans(
+    times_ns: npt.NDArray[np.int64],
+    scores: npt.NDArray[np.float64],
+    threshold: float,
+    lines: int,
+    gap_ns: int,
+) -> list[Span]:
+    """Episodes of at least `lines` consecutive lines above `threshold`, joined over gaps of `gap_ns`.
+
+    With perplexity for scores these are the lines that `ecustream.detect.perplexity.PerplexityFilter`
+    marks, for a whole trace at once.
+    """
+    above = np.concatenate([[False], scores > threshold, [False]]).astype(np.int8)
+    starts, stops = np.nonzero(np.diff(above) == 1)[0], np.nonzero(np.diff(above) == -1)[0]
+    spans: list[Span] = []
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        if stop - start < lines:
+            continue
+        first, last = int(times_ns[start]), int(times_ns[stop - 1])
+        if spans and first - spans[-1].end_ns <= gap_ns:
+            spans[-1] = spans[-1]._replace(end_ns=last)
+        else:
+            spans.append(Span(first, last, int(times_ns[start + lines - 1])))
     return spans

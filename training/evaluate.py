@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from rich.table import Table
 
 from ecustream.decode.names import NameRow, NameTable
@@ -16,13 +18,13 @@ from ecustream.detect.perplexity import PerplexityFilter
 from ecustream.events import Event
 from ecustream.ledger import Ledger
 from ecustream.progress import WorkProgress
-from ecustream.scores import LineScore
+from ecustream.scores import FIELD_DELTA, FIELD_NAME, LineScore, ScoreBlock
 from ecustream.scoring.bundle import Bundle
 from ecustream.scoring.manifest import read_bundle
 from ecustream.scoring.scorer import Scorer
 from ecustream.service import calibration_of
 from ecustream.source import TraceLines
-from training.baselines import IntervalRule
+from training.baselines import IntervalRule, threshold_spans
 from training.labels import Label, read_labels
 from training.metrics import Span, match
 
@@ -31,7 +33,16 @@ __all__ = ["Candidate", "evaluate", "render"]
 _CHUNK_LINES = 512
 _RULE_MARGINS = (0.05, 0.1, 0.2)
 _PAPER_THRESHOLD, _PAPER_LINES = 1.5, 3
-_PERPLEXITY_GRID = tuple(1.5 * 1.15**i for i in range(48))
+_GRID = tuple(1.2**i for i in range(40, -8, -1))
+_MOST_CLEAN_EPISODES = 2
+
+_SCORES_ALONE = (
+    ("perplexity", 1),
+    ("perplexity", _PAPER_LINES),
+    ("delta surprisal", 1),
+    ("name surprisal", 1),
+)
+"""Single scores and how many consecutive lines must exceed a threshold."""
 
 Machine = Detector | PerplexityFilter | IntervalRule
 
@@ -43,15 +54,75 @@ class Candidate(NamedTuple):
     make: Callable[[], Machine]
 
 
+class _Scores:
+    """Collects the scores of a trace as arrays, one entry a line."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self._of_key = {pdu.key: pdu for pdu in calibration.pdus}
+        self._times: list[npt.NDArray[np.int64]] = []
+        self._columns: dict[str, list[npt.NDArray[np.float64]]] = {
+            "perplexity": [],
+            "delta surprisal": [],
+            "name surprisal": [],
+        }
+
+    def add(self, block: ScoreBlock) -> None:
+        """Take a chunk; surprisal counts in mean excesses above the PDU's own onset."""
+        self._times.append(np.array([line.time_ns for line in block.lines]))
+        self._columns["perplexity"].append(np.where(block.warming, 0.0, block.perplexity()))
+        pdus = [self._of_key.get(line.stream.key) for line in block.lines]
+        settled = np.array([pdu is not None for pdu in pdus]) & ~block.warming
+        for name, column in (("delta", FIELD_DELTA), ("name", FIELD_NAME)):
+            onset = np.array([getattr(pdu, f"{name}_onset_nats", 0.0) for pdu in pdus])
+            scale = np.array([getattr(pdu, f"{name}_scale_nats", 1.0) for pdu in pdus])
+            excess = np.nan_to_num((block.field_nats[:, column] - onset) / scale)
+            self._columns[f"{name} surprisal"].append(np.where(settled, excess, 0.0))
+
+    def arrays(self) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]]]:
+        """Times and columns of the whole trace."""
+        columns = {name: np.concatenate(parts) for name, parts in self._columns.items()}
+        return np.concatenate(self._times), columns
+
+
+class _Judged(NamedTuple):
+    """A trace that was scored: its labels (None: it is clean), times and score columns."""
+
+    name: str
+    labels: list[Label] | None
+    times: npt.NDArray[np.int64]
+    columns: dict[str, npt.NDArray[np.float64]]
+
+    def spans(self, column: str, threshold: float, width: int, join_ns: int) -> list[Span]:
+        """Episodes of one score and a threshold."""
+        return threshold_spans(self.times, self.columns[column], threshold, width, join_ns)
+
+    def outcome(self, spans: list[Span]) -> dict[str, Any]:
+        """What episodes are worth on this trace."""
+        if self.labels is None:
+            seconds = float(self.times[-1] - self.times[0]) / 1e9
+            return {"episodes": len(spans), "seconds": round(seconds, 1)}
+        found = match(spans, self.labels)
+        kinds: dict[str, list[bool]] = {}
+        for label, hit in zip(self.labels, found.found, strict=True):
+            kinds.setdefault(label.kind, []).append(hit)
+        latency = found.latency_ms
+        return {
+            "found": sum(found.found),
+            "labels": len(self.labels),
+            "kinds": {kind: f"{sum(hits)}/{len(hits)}" for kind, hits in sorted(kinds.items())},
+            "episodes": len(spans),
+            "false": found.false_episodes,
+            "median_latency_ms": round(statistics.median(latency), 1) if latency else None,
+            "most_after_end_ms": round(max(found.latency_after_end_ms), 1) if latency else None,
+        }
+
+
 def candidates(calibration: Calibration, false_alarms_per_hour: float, join_ns: int) -> list[Candidate]:
     """The detector whole, every kind of evidence alone, the paper's filter, and the interval rule."""
     thresholds = Thresholds.for_budget(calibration, false_alarms_per_hour)
 
     def detector(evidence: Iterable[str]) -> Callable[[], Detector]:
         return lambda: Detector(calibration, thresholds, join_ns, evidence=frozenset(evidence))
-
-    def paper(threshold: float, lines: int) -> Callable[[], PerplexityFilter]:
-        return lambda: PerplexityFilter(threshold, lines, join_ns)
 
     def rule(margin: float) -> Callable[[], IntervalRule]:
         return lambda: IntervalRule(calibration, margin)
@@ -64,13 +135,11 @@ def candidates(calibration: Calibration, false_alarms_per_hour: float, join_ns: 
     rows.append(Candidate("without model", detector({"interval", "deadline"})))
     rows += [Candidate(f"interval rule, margin {margin:g}", rule(margin)) for margin in _RULE_MARGINS]
     rows.append(
-        Candidate(f"paper: perplexity > {_PAPER_THRESHOLD}, {_PAPER_LINES} lines", paper(1.5, _PAPER_LINES))
+        Candidate(
+            f"paper: perplexity > {_PAPER_THRESHOLD}, {_PAPER_LINES} lines",
+            lambda: PerplexityFilter(_PAPER_THRESHOLD, _PAPER_LINES, join_ns),
+        )
     )
-    for lines in (1, _PAPER_LINES):
-        rows += [
-            Candidate(f"perplexity > {threshold:.2f}, {lines} lines", paper(threshold, lines))
-            for threshold in _PERPLEXITY_GRID
-        ]
     return rows
 
 
@@ -101,50 +170,57 @@ def evaluate(
     bundle, calibration = Bundle(files), calibration_of(files)
     table = NameTable.load(names) if names else NameTable(msgspec.convert(files.info.names, list[NameRow]))
     cycles = {pdu.key: pdu.cycle_ns for pdu in files.info.pdus if pdu.cycle_ns}
-    every = candidates(calibration, false_alarms_per_hour, round(join_ms * 1e6))
+    join_ns = round(join_ms * 1e6)
+    every = candidates(calibration, false_alarms_per_hour, join_ns)
     results: dict[str, dict[str, Any]] = {candidate.name: {} for candidate in every}
+    judged: list[_Judged] = []
     for path in traces:
         labels_path = _labels_beside(path)
         labels = read_labels(labels_path) if labels_path.exists() else None
         machines = [candidate.make() for candidate in every]
         events: list[list[Event]] = [[] for _ in every]
+        scores = _Scores(calibration)
         scorer = Scorer(bundle.model, bundle.new_tokenizer(), _CHUNK_LINES)
         state = ActivityState(cycles_ns=cycles)
-        first_ns = last_ns = 0
         with (
             TraceLines(path, Ledger(), names=table, key=files.info.key, source=source, state=state) as trace,
             WorkProgress(path.name, trace.total_bytes) as progress,
         ):
             for lines in trace:
                 block = scorer.score(lines)
-                first_ns, last_ns = first_ns or lines[0].time_ns, lines[-1].time_ns
+                scores.add(block)
                 rows = list(block.rows())
                 for machine, told in zip(machines, events, strict=True):
                     _feed(machine, rows, told)
                 progress.update(trace.bytes_read)
+        judged.append(_Judged(_name(path), labels, *scores.arrays()))
         for candidate, machine, told in zip(every, machines, events, strict=True):
             spans, unknown = _spans(machine, told)
-            outcome = _judge(spans, labels, (last_ns - first_ns) / 1e9)
-            results[candidate.name][_name(path)] = outcome | ({"unknown_pdu": unknown} if unknown else {})
-    kept = _keep_best_perplexity(results)
+            outcome = judged[-1].outcome(spans) | ({"unknown_pdu": unknown} if unknown else {})
+            results[candidate.name][_name(path)] = outcome
+    for column, width in _SCORES_ALONE:
+        threshold = _lowest_quiet(judged, column, width, join_ns)
+        if threshold is not None:
+            lines_text = "1 line" if width == 1 else f"{width} lines"
+            results[f"{column} > {threshold:.3g}, {lines_text}, best"] = {
+                trace.name: trace.outcome(trace.spans(column, threshold, width, join_ns)) for trace in judged
+            }
     return {
         "bundle": str(bundle_path),
         "false_alarms_per_hour": false_alarms_per_hour,
         "traces": [_name(path) for path in traces],
-        "rows": [{"name": name, **results[name]} for name in kept],
+        "rows": [{"name": name, **row} for name, row in results.items()],
     }
 
 
-def _feed(
-    machine: Detector | PerplexityFilter | IntervalRule, rows: list[LineScore], told: list[Event]
-) -> None:
+def _feed(machine: Machine, rows: list[LineScore], told: list[Event]) -> None:
     if isinstance(machine, IntervalRule):
         machine.add(row.line for row in rows)
     else:
         told += machine.step(rows)
 
 
-def _spans(machine: Detector | PerplexityFilter | IntervalRule, told: list[Event]) -> tuple[list[Span], int]:
+def _spans(machine: Machine, told: list[Event]) -> tuple[list[Span], int]:
     if isinstance(machine, IntervalRule):
         return machine.spans(), 0
     told += machine.finish()
@@ -158,37 +234,15 @@ def _spans(machine: Detector | PerplexityFilter | IntervalRule, told: list[Event
     return sorted(spans), sum(event.kind == "unknown_pdu" for event in closed)
 
 
-def _judge(spans: list[Span], labels: list[Label] | None, seconds: float) -> dict[str, Any]:
-    if labels is None:
-        return {"episodes": len(spans), "seconds": round(seconds, 1)}
-    found = match(spans, labels)
-    kinds: dict[str, list[bool]] = {}
-    for label, hit in zip(labels, found.found, strict=True):
-        kinds.setdefault(label.kind, []).append(hit)
-    return {
-        "found": sum(found.found),
-        "labels": len(labels),
-        "kinds": {kind: f"{sum(hits)}/{len(hits)}" for kind, hits in sorted(kinds.items())},
-        "episodes": len(spans),
-        "false": found.false_episodes,
-        "median_latency_ms": round(statistics.median(found.latency_ms), 1) if found.latency_ms else None,
-        "most_after_end_ms": round(max(found.latency_after_end_ms), 1) if found.latency_ms else None,
-    }
-
-
-def _keep_best_perplexity(results: dict[str, dict[str, Any]]) -> list[str]:
-    kept: list[str] = []
-    for name in results:
-        if not name.startswith("perplexity"):
-            kept.append(name)
-            continue
-        width = name.rsplit(", ", 1)[1]
-        if any(k.startswith("perplexity") and k.endswith(width) for k in kept):
-            continue
-        clean = [row for row in results[name].values() if "found" not in row]
-        if clean and all(row["episodes"] <= 2 for row in clean):
-            kept.append(name)
-    return kept
+def _lowest_quiet(judged: Sequence[_Judged], column: str, width: int, join_ns: int) -> float | None:
+    """Going down from the highest threshold, the last before a clean trace has too many episodes."""
+    clean = [trace for trace in judged if trace.labels is None]
+    best = None
+    for threshold in _GRID if clean else ():
+        if any(len(t.spans(column, threshold, width, join_ns)) > _MOST_CLEAN_EPISODES for t in clean):
+            break
+        best = threshold
+    return best
 
 
 def _labels_beside(path: Path) -> Path:

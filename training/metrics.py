@@ -37,8 +37,9 @@ def match(episodes: Sequence[Span], labels: Sequence[Label]) -> Found:
 
     An episode overlaps a label if it begins at most 100 ms after the label's end (some faults show only
     in the next message) and ends no earlier than the label's start. It counts, for all labels that it
-    overlaps, only if it starts at most 0.5 s before the first of them and ends at most 1 s after the
-    last. An episode that does not count is false.
+    overlaps, only if it starts at most 0.5 s before the first of them, ends at most 1 s after the last,
+    and has no stretch between two of them that is longer than both together. An episode that does not
+    count is false.
     """
     found = [False] * len(labels)
     false = 0
@@ -52,8 +53,8 @@ def match(episodes: Sequence[Span], labels: Sequence[Label]) -> Found:
         if not met:
             false += 1
             continue
-        first, last = labels[met[0]], max(labels[i].end_ns for i in met)
-        if episode.start_ns < first.start_ns - _EARLY_NS or episode.end_ns > last + _LATE_END_NS:
+        first = labels[met[0]]
+        if not _fits(episode, [labels[i] for i in met]):
             false += 1
             continue
         for i in met:
@@ -61,3 +62,15 @@ def match(episodes: Sequence[Span], labels: Sequence[Label]) -> Found:
         latency.append((episode.told_ns - first.start_ns) / 1e6)
         after_end.append((episode.told_ns - first.end_ns) / 1e6)
     return Found(found, false, latency, after_end)
+
+
+def _fits(episode: Span, labels: Sequence[Label]) -> bool:
+    """Whether an episode stays close to the labels that it overlaps; `labels` are sorted by start."""
+    if episode.start_ns < labels[0].start_ns - _EARLY_NS:
+        return False
+    covered_ns = labels[0].end_ns
+    for label in labels[1:]:
+        if label.start_ns - covered_ns > _EARLY_NS + _LATE_END_NS:
+            return False
+        covered_ns = max(covered_ns, label.end_ns)
+    return episode.end_ns <= covered_ns + _LATE_END_NS

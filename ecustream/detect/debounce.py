@@ -59,7 +59,8 @@ class Debounce:
         self.peak_nats = max(self.peak_nats, total)
         self.sum_nats = min(max(total, 0.0), self._threshold + self._drift)
         self._good = 0 if rarity_nats > 0.0 else self._good + 1
-        if not self.open and total >= self._threshold:
+        # Threshold plus drift less drift must open, and may have been rounded down by an ulp.
+        if not self.open and total >= self._threshold - 1e-9:
             self.open = True
             return "opened"
         if self.open and (self.sum_nats < self._threshold / 2 or self._good >= _GOOD_LINES):

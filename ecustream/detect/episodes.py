@@ -163,6 +163,7 @@ class Episodes:
         finding = episode.findings.get(stream.key)
         if finding is None:
             finding = episode.findings[stream.key] = Finding(stream, episode, expires_ns)
+        finding.expires_ns = expires_ns
         self._finding_of[stream.key] = finding
         episode.active.add(stream.key)
         episode.take(finding, sighting)

@@ -25,6 +25,7 @@ _SHARPNESS = 0.02
 _LOW, _HIGH = math.asinh(-1 / _SHARPNESS), math.asinh(1e4 / _SHARPNESS)
 _LOG_LOW_NS, _LOG_HIGH_NS = 1e3, 1e12
 _SPECIALS = ("<pad>", "<unk>", "<delta:none>")
+_UNSEEN = -1
 _UNKNOWN = 1
 _DELTA_NONE = 2
 
@@ -81,8 +82,8 @@ class FieldsTokenizer:
         """Token ids of `lines`, in order."""
         count = len(lines)
         streams = np.fromiter((line.stream.index for line in lines), dtype=np.int64, count=count)
-        if count and int(streams.max()) >= len(self._stream_name):
-            self._grow(lines, int(streams.max()) + 1)
+        if count:
+            self._learn(lines, streams)
         deltas = np.fromiter(
             (-1 if line.delta_ns is None else line.delta_ns for line in lines), dtype=np.float64, count=count
         )
@@ -100,10 +101,13 @@ class FieldsTokenizer:
         ids[end[changed] - 3], fields[end[changed] - 3] = self._first_state + states[changed], FIELD_STATE
         return Encoded(ids, fields, np.repeat(np.arange(count), width))
 
-    def _grow(self, lines: Sequence[Line], size: int) -> None:
-        old = len(self._stream_name)
-        self._stream_name = np.concatenate([self._stream_name, np.full(size - old, _UNKNOWN)])
-        self._stream_cycle = np.concatenate([self._stream_cycle, np.zeros(size - old)])
+    def _learn(self, lines: Sequence[Line], streams: npt.NDArray[np.int64]) -> None:
+        new = int(streams.max()) + 1 - len(self._stream_name)
+        # A stream first seen in lines that were skipped has a lower index than some that came before it.
+        if new <= 0 and int(self._stream_name[streams].min()) != _UNSEEN:
+            return
+        self._stream_name = np.pad(self._stream_name, (0, max(0, new)), constant_values=_UNSEEN)
+        self._stream_cycle = np.pad(self._stream_cycle, (0, max(0, new)))
         for stream in {line.stream.index: line.stream for line in lines}.values():
             self._stream_name[stream.index] = self._name_of_key.get(stream.key, _UNKNOWN)
             self._stream_cycle[stream.index] = self._cycles.get(stream.key, 0)

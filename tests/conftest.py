@@ -1,0 +1,42 @@
+"""Fixtures of the whole house: a small vehicle, its traffic, and a real bundle fitted to it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ecustream.decode.names import NameTable
+from training.fit import Traces, fit
+from training.pretrain import PretrainConfig
+from training.simulate import draw_vehicle, write_trace
+
+# Models in tests are tiny: a second thread costs more than it brings, most of all on a busy machine.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def clean_trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty seconds of clean traffic of the bench vehicle."""
+    path = tmp_path_factory.mktemp("clean") / "clean.pcapng"
+    write_trace(draw_vehicle("bench"), path, seconds=40, seed=1)
+    return path
+
+
+@pytest.fixture(scope="session")
+def faulty_trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty seconds of the same vehicle with faults; labels lie beside it."""
+    path = tmp_path_factory.mktemp("faulty") / "faulty.pcapng"
+    write_trace(draw_vehicle("bench"), path, seconds=30, seed=5, faults="heavy")
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle_path(clean_trace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle fitted to the clean trace; its model is tiny and hardly trained."""
+    out = tmp_path_factory.mktemp("bundles") / "bench"
+    names = NameTable.load(clean_trace.with_suffix(".names.csv"))
+    config = PretrainConfig(
+        hidden=32, layers=2, heads=2, inner=64, window=64, max_steps=25, max_seconds=60, evaluate_every=5
+    )
+    fit(Traces([clean_trace], names), out, config)
+    return out

@@ -1,0 +1,270 @@
+"""A whole run, from a trace to events, as a library user and the command line drive it."""
+
+import gzip
+import json
+import struct
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import zmq
+
+from ecustream.config import Config, load_config
+from ecustream.errors import BundleError, EcustreamError, InputError, OutputError
+from ecustream.events import Event
+from ecustream.service import Run, RunSummary
+from training.labels import read_labels
+from training.metrics import Span, match
+
+OFFLINE = {"publish.enabled": False}
+
+
+def config(**keys: Any) -> Config:
+    """A configuration without sockets; `a__b=1` sets `a.b`."""
+    return load_config(None, OFFLINE | {key.replace("__", "."): value for key, value in keys.items()})
+
+
+def run(
+    trace: Path, bundle: Path, events: Path, settings: Config | None = None
+) -> tuple[RunSummary, list[Event]]:
+    summary = Run(settings or config(), trace, bundle, events=str(events)).execute()
+    return summary, [msgspec.json.decode(line, type=Event) for line in events.read_bytes().splitlines()]
+
+
+class TestWholeRun:
+    def test_finds_the_faults_and_balances(
+        self, faulty_trace: Path, bundle_path: Path, tmp_path: Path
+    ) -> None:
+        """Most labelled faults become episodes, and every frame, PDU, line and event ends in one counter."""
+        summary, events = run(faulty_trace, bundle_path, tmp_path / "events.jsonl")
+        labels = read_labels(faulty_trace.with_suffix(".labels.jsonl"))
+        spans = [Span(e.start_ns, e.end_ns or 0, e.decided_ns) for e in events if e.phase == "close"]
+        found = match(spans, labels)
+        assert len(labels) >= 4
+        assert sum(found.found) >= 0.7 * len(labels)
+        assert found.false_episodes <= 1
+        assert summary.ledger.balanced()
+        assert summary.ledger.ends["lines"]["scored"] == summary.ledger.entered["pdus"] > 10_000
+        assert summary.ledger.ends["events"]["published"] == len(events)
+
+    def test_clean_traffic_of_the_same_vehicle_is_quiet(
+        self, clean_trace: Path, bundle_path: Path, tmp_path: Path
+    ) -> None:
+        """The traffic that it was fitted on has no episodes."""
+        _, events = run(clean_trace, bundle_path, tmp_path / "events.jsonl")
+        assert events == []
+
+    def test_events_follow_the_contract(self, faulty_trace: Path, bundle_path: Path, tmp_path: Path) -> None:
+        """Sequence numbers have no gap, ids pair open with close, and offline times are capture times."""
+        summary, events = run(faulty_trace, bundle_path, tmp_path / "events.jsonl")
+        assert [event.seq for event in events] == list(range(1, len(events) + 1))
+        assert {event.run for event in events} == {summary.run}
+        opened = [event.id for event in events if event.phase == "open"]
+        closed = [event.id for event in events if event.phase == "close"]
+        assert sorted(opened) == sorted(closed) == sorted(set(opened))
+        assert all(event.published_ns is None and event.start_ns <= event.decided_ns for event in events)
+        assert all(event.source == "ETH1" and event.pdus and event.reason for event in events)
+
+    def test_repeated_run_gives_the_same_bytes(
+        self, faulty_trace: Path, bundle_path: Path, tmp_path: Path
+    ) -> None:
+        """The event log and the score log of an offline run can be repeated to the byte."""
+        for name in ("a", "b"):
+            Run(
+                config(),
+                faulty_trace,
+                bundle_path,
+                events=str(tmp_path / f"{name}.jsonl"),
+                score_log=tmp_path / f"{name}.csv",
+            ).execute()
+        assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes() != b""
+        assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+    @pytest.mark.parametrize(("speed", "chunk"), [("max", 7), ("20", 64)])
+    def test_speed_and_chunks_do_not_change_events(
+        self, faulty_trace: Path, bundle_path: Path, tmp_path: Path, speed: str, chunk: int
+    ) -> None:
+        """Paced replay and other chunks give the events of the run at full speed, up to rounding."""
+        _, expected = run(faulty_trace, bundle_path, tmp_path / "max.jsonl")
+        settings = config(scoring__speed=speed, scoring__chunk_lines=chunk)
+        _, events = run(faulty_trace, bundle_path, tmp_path / "other.jsonl", settings)
+        assert [(e.phase, e.kind, e.start_ns, e.end_ns, e.pdus) for e in events] == [
+            (e.phase, e.kind, e.start_ns, e.end_ns, e.pdus) for e in expected
+        ]
+        for event, other in zip(events, expected, strict=True):
+            assert event.score.evidence == pytest.approx(other.score.evidence, abs=2e-2)
+
+    def test_csv_gives_the_events_of_the_capture(
+        self, faulty_trace: Path, bundle_path: Path, tmp_path: Path
+    ) -> None:
+        """The same traffic in the paper's CSV columns is scored alike (its times are cut to 1 µs)."""
+        summary, events = run(faulty_trace, bundle_path, tmp_path / "pcap.jsonl")
+        from ecustream.decode.names import NameTable
+        from ecustream.ledger import Ledger
+        from ecustream.source import TraceLines
+
+        names = NameTable.load(faulty_trace.with_suffix(".names.csv"))
+        rows = ["timestamp,pduName,source,sourceIp,sourcePort,destIp,destPort,activityState,deltaTime"]
+        for lines in TraceLines(faulty_trace, Ledger(), names=names):
+            for line in lines:
+                s = line.stream
+                rows.append(
+                    f"{line.time_ns // 1000},{s.name},{s.source},{s.src},{s.sport},{s.dst},{s.dport},1,0"
+                )
+        path = tmp_path / "trace.csv.gz"
+        path.write_bytes(gzip.compress("\n".join(rows).encode()))
+        csv_summary, csv_events = run(path, bundle_path, tmp_path / "csv.jsonl")
+        assert csv_summary.ledger.entered["lines"] == summary.ledger.entered["lines"]
+        assert csv_summary.ledger.balanced()
+        assert [e.pdus[0].name for e in csv_events if e.phase == "open"] == [
+            e.pdus[0].name for e in events if e.phase == "open"
+        ]
+
+    def test_papers_filter_is_selectable(self, faulty_trace: Path, bundle_path: Path, tmp_path: Path) -> None:
+        """With the perplexity filter every event tells of perplexity in consecutive lines."""
+        settings = config(detect__filter="perplexity", detect__perplexity_threshold=40.0)
+        _, events = run(faulty_trace, bundle_path, tmp_path / "events.jsonl", settings)
+        assert events
+        assert all("lines in a row" in event.reason for event in events)
+
+
+class TestEventSocket:
+    def test_subscriber_gets_what_the_log_has(
+        self, faulty_trace: Path, bundle_path: Path, tmp_path: Path
+    ) -> None:
+        """A bare subscriber reads the same events from the socket, and the status ends with `done`."""
+        settings = load_config(
+            None, {"publish.pub": "tcp://127.0.0.1:*", "publish.reply": "tcp://127.0.0.1:*"}
+        )
+        log = tmp_path / "events.jsonl"
+        work = Run(settings, faulty_trace, bundle_path, events=str(log))
+        assert work.pub_url is not None
+        context = zmq.Context()
+        socket = context.socket(zmq.SUB)
+        socket.subscribe(b"event/")
+        socket.subscribe(b"status/")
+        socket.rcvtimeo = 20_000
+        socket.connect(work.pub_url)
+        # PUB tells nobody when a subscription has arrived; on loopback this is ample.
+        time.sleep(0.5)
+        thread = threading.Thread(target=work.execute)
+        thread.start()
+        received, state = [], ""
+        while state != "done":
+            topic, body = socket.recv_multipart()
+            message = json.loads(body)
+            if topic.startswith(b"event/"):
+                assert topic.decode() == f"event/{message['kind']}/ETH1/"
+                received.append(message)
+            else:
+                state = message["state"]
+        thread.join()
+        socket.close()
+        context.term()
+        assert received == [json.loads(line) for line in log.read_bytes().splitlines()]
+
+
+def damaged(trace: Path, tmp_path: Path, change: Callable[[bytearray], bytearray]) -> Path:
+    path = tmp_path / "damaged.pcapng"
+    path.write_bytes(change(bytearray(trace.read_bytes())))
+    return path
+
+
+class TestBadInput:
+    def test_truncated_trace_is_scored_as_far_as_it_goes(
+        self, faulty_trace: Path, bundle_path: Path, tmp_path: Path
+    ) -> None:
+        """A trace cut in the middle of a packet loses that packet only, says so, and balances."""
+        size = faulty_trace.stat().st_size // 2
+        path = damaged(faulty_trace, tmp_path, lambda data: data[: size + 3])
+        summary, _ = run(path, bundle_path, tmp_path / "events.jsonl")
+        assert summary.ledger.ends["lines"]["scored"] > 5_000
+        assert summary.ledger.ended("frames", "unreadable") == 1
+        assert summary.ledger.balanced()
+        assert any(str(path) in problem for problem in summary.problems)
+
+    def test_pdu_longer_than_its_datagram_is_counted(
+        self, faulty_trace: Path, bundle_path: Path, tmp_path: Path
+    ) -> None:
+        """A PDU whose length points past the datagram is damage, not a line, and the books balance."""
+        data = bytearray(faulty_trace.read_bytes())
+        at = data.find(struct.pack(">HH", 42994, 42557), len(data) // 2) + 8
+        data[at + 4 : at + 8] = b"\xff\xff\xff\xff"
+        path = tmp_path / "long.pcapng"
+        path.write_bytes(data)
+        summary, _ = run(path, bundle_path, tmp_path / "events.jsonl")
+        assert summary.ledger.ended("pdus", "unreadable") == 1
+        assert summary.ledger.balanced()
+
+    @pytest.mark.parametrize("content", [b"", b"this is no capture, it is a letter to a friend"])
+    def test_not_a_capture(self, content: bytes, bundle_path: Path, tmp_path: Path) -> None:
+        """An empty file and a text are refused in a sentence with the file's name."""
+        path = tmp_path / "trace.pcap"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"trace\.pcap"):
+            Run(config(), path, bundle_path)
+
+    def test_clock_that_goes_back_is_a_gap(
+        self, faulty_trace: Path, bundle_path: Path, tmp_path: Path
+    ) -> None:
+        """Two traces end to end, so that time jumps back, give a capture_gap and no flood of episodes."""
+        data = faulty_trace.read_bytes()
+        path = tmp_path / "twice.pcapng"
+        path.write_bytes(data + data)
+        once, _ = run(faulty_trace, bundle_path, tmp_path / "once.jsonl")
+        summary, events = run(path, bundle_path, tmp_path / "twice.jsonl")
+        assert summary.episodes["capture_gap"] == 1
+        assert any("went back" in event.reason for event in events)
+        assert summary.episodes.total() <= 2 * once.episodes.total() + 2
+        assert summary.ledger.balanced()
+
+    def test_bundle_of_another_vehicle(self, clean_trace: Path, bundle_path: Path, tmp_path: Path) -> None:
+        """Traffic that the bundle does not know is refused with the share that it knows."""
+        with pytest.raises(BundleError, match="another vehicle"):
+            Run(config(input__source="ETH9"), clean_trace, bundle_path).execute()
+
+    def test_damaged_bundle(self, clean_trace: Path, bundle_path: Path, tmp_path: Path) -> None:
+        """A bundle with one byte changed is refused, naming the file."""
+        copy = tmp_path / "bundle"
+        copy.mkdir()
+        for file in bundle_path.iterdir():
+            (copy / file.name).write_bytes(file.read_bytes())
+        weights = bytearray((copy / "model.safetensors").read_bytes())
+        weights[-1] ^= 1
+        (copy / "model.safetensors").write_bytes(weights)
+        with pytest.raises(BundleError, match=r"model\.safetensors"):
+            Run(config(), clean_trace, copy)
+
+    def test_unwritable_events_file(self, clean_trace: Path, bundle_path: Path, tmp_path: Path) -> None:
+        """An events file in a folder that is not there is refused before anything runs."""
+        with pytest.raises(OutputError, match="nowhere"):
+            Run(config(), clean_trace, bundle_path, events=str(tmp_path / "nowhere" / "events.jsonl"))
+
+    def test_busy_socket(self, clean_trace: Path, bundle_path: Path, tmp_path: Path) -> None:
+        """A second run on the same address is refused with that address."""
+        first = Run(
+            load_config(None, {"publish.pub": "tcp://127.0.0.1:*", "publish.reply": "tcp://127.0.0.1:*"}),
+            clean_trace,
+            bundle_path,
+        )
+        url = first.pub_url
+        assert url is not None
+        settings = load_config(None, {"publish.pub": url, "publish.reply": "tcp://127.0.0.1:*"})
+        with pytest.raises(EcustreamError, match=url):
+            Run(settings, clean_trace, bundle_path)
+        first.execute()
+
+    def test_stop_drains_and_balances(self, clean_trace: Path, bundle_path: Path, tmp_path: Path) -> None:
+        """A run that is stopped scores what was read, and its ledger balances."""
+        work = Run(config(scoring__speed=4), clean_trace, bundle_path)
+        timer = threading.Timer(1.5, work.stop)
+        timer.start()
+        summary = work.execute()
+        timer.join()
+        assert summary.interrupted
+        assert summary.ledger.balanced()
+        assert summary.ledger.ends["lines"]["scored"] > 0

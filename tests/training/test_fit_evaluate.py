@@ -1,0 +1,63 @@
+"""From clean traces to a bundle, and what `evaluate` says about it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ecustream.errors import InputError, OutputError
+from ecustream.scoring.bundle import load_bundle
+from training.evaluate import evaluate, render
+from training.fit import Traces, fit
+from training.pretrain import PretrainConfig
+from training.simulate import draw_vehicle, write_trace
+
+TINY = PretrainConfig(
+    hidden=32, layers=1, heads=2, inner=32, window=32, max_steps=4, max_seconds=60, evaluate_every=2
+)
+
+
+class TestFit:
+    def test_bundle_knows_the_vehicle(self, bundle_path: Path) -> None:
+        """The bundle lists all PDUs of the traffic, with the cycles that the simulator gave them."""
+        info = load_bundle(bundle_path).info
+        vehicle = draw_vehicle("bench")
+        assert len(info.pdus) == 20
+        assert {pdu.name for pdu in info.pdus} == {pdu.name for ecu in vehicle.ecus for pdu in ecu.pdus}
+        assert info.receptive_field_tokens == 2 * 63 + 1
+        assert info.trained["traces"][0]["lines"] > 20_000
+
+    def test_trace_that_is_too_short(self, tmp_path: Path) -> None:
+        """A second of traffic is refused, and nothing half written is left."""
+        trace = tmp_path / "short.pcapng"
+        write_trace(draw_vehicle("bench"), trace, seconds=0.2, seed=1)
+        with pytest.raises(InputError, match="too little traffic"):
+            fit(Traces([trace], None), tmp_path / "bundle", TINY)
+        assert not (tmp_path / "bundle").exists()
+
+    def test_missing_trace(self, tmp_path: Path) -> None:
+        """A trace that is not there is named."""
+        with pytest.raises(InputError, match=r"nothing\.pcap"):
+            Traces([tmp_path / "nothing.pcap"], None)
+
+    def test_foreign_folder_is_not_overwritten(self, clean_trace: Path, tmp_path: Path) -> None:
+        """A folder that is no bundle stays as it is."""
+        (tmp_path / "photos").mkdir()
+        (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
+        with pytest.raises(OutputError, match="not a bundle"):
+            fit(Traces([clean_trace], None), tmp_path / "photos", TINY)
+        assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"cat"
+
+
+def test_evaluate_compares(clean_trace: Path, faulty_trace: Path, bundle_path: Path) -> None:
+    """The report has the detector, each kind of evidence, the rule and the paper's filter, and is JSON."""
+    report = evaluate(bundle_path, [clean_trace, faulty_trace])
+    rows = {row["name"]: row for row in report["rows"]}
+    for name in ("ecustream", "only interval", "only deadline", "only delta", "only name", "without model"):
+        assert set(rows[name]) == {"name", "clean", "faulty"}
+    assert any(name.startswith("interval rule") for name in rows)
+    assert any(name.startswith("paper:") for name in rows)
+    assert rows["ecustream"]["clean"]["episodes"] == 0
+    assert rows["ecustream"]["faulty"]["found"] >= rows["only name"]["faulty"]["found"]
+    assert json.loads(json.dumps(report)) == report
+    assert render(report).row_count == len(rows)
