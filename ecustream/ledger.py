@@ -17,7 +17,7 @@ class Ledger:
 
     Ends used by ecustream:
         frames: `decoded`, `filtered{reason}`, `unreadable{reason}`, `kernel_dropped`
-        pdus: `lines`, `unreadable{reason}`
+        pdus: `lines`, `filtered{reason}`, `unreadable{reason}`
         lines: `scored`, `unscored{reason}`, `overwritten{reason}`
         events: `published`, `dropped{reason}`
 

@@ -7,16 +7,14 @@ figures of a real fit.
 
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from ecustream.config import load_config
 from ecustream.decode.names import NameTable
 from ecustream.events import Event
-from ecustream.service import Run
+from tests.running import run_offline, spans
 from training.fit import Traces, fit
 from training.labels import read_labels
-from training.metrics import Found, Span, match
+from training.metrics import Found, match
 from training.pretrain import PretrainConfig
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -49,20 +47,10 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def episodes(trace: Path, bundle: Path, tmp_path: Path) -> list[Event]:
     """The events of a run with defaults, after a look at the ledger."""
-    log = tmp_path / "events.jsonl"
-    summary = Run(load_config(None, {"publish.enabled": False}), trace, bundle, events=str(log)).execute()
+    summary, events = run_offline(trace, bundle, tmp_path / "events.jsonl")
     assert summary.ledger.balanced()
     assert not summary.problems
-    return [msgspec.json.decode(line, type=Event) for line in log.read_bytes().splitlines()]
-
-
-def spans(events: list[Event]) -> list[Span]:
-    told = {event.id: event.decided_ns for event in events if event.phase == "open"}
-    return [
-        Span(event.start_ns, event.end_ns or 0, told[event.id])
-        for event in events
-        if event.phase == "close" and event.kind in ("anomaly", "silence")
-    ]
+    return events
 
 
 def found(trace: str, bundle: Path, tmp_path: Path) -> Found:

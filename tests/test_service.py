@@ -9,18 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import zmq
 
 from ecustream.config import Config, load_config
 from ecustream.errors import BundleError, EcustreamError, InputError, OutputError
-from ecustream.events import Event
-from ecustream.service import Run, RunSummary
+from ecustream.service import Run
+from tests.running import OFFLINE, run_offline, spans
 from training.labels import read_labels
-from training.metrics import Span, match
-
-OFFLINE = {"publish.enabled": False}
+from training.metrics import match
 
 
 def config(**keys: Any) -> Config:
@@ -28,22 +25,14 @@ def config(**keys: Any) -> Config:
     return load_config(None, OFFLINE | {key.replace("__", "."): value for key, value in keys.items()})
 
 
-def run(
-    trace: Path, bundle: Path, events: Path, settings: Config | None = None
-) -> tuple[RunSummary, list[Event]]:
-    summary = Run(settings or config(), trace, bundle, events=str(events)).execute()
-    return summary, [msgspec.json.decode(line, type=Event) for line in events.read_bytes().splitlines()]
-
-
 class TestWholeRun:
     def test_finds_the_faults_and_balances(
         self, faulty_trace: Path, bundle_path: Path, tmp_path: Path
     ) -> None:
         """Most labelled faults become episodes, and every frame, PDU, line and event ends in one counter."""
-        summary, events = run(faulty_trace, bundle_path, tmp_path / "events.jsonl")
+        summary, events = run_offline(faulty_trace, bundle_path, tmp_path / "events.jsonl")
         labels = read_labels(faulty_trace.with_suffix(".labels.jsonl"))
-        spans = [Span(e.start_ns, e.end_ns or 0, e.decided_ns) for e in events if e.phase == "close"]
-        found = match(spans, labels)
+        found = match(spans(events), labels)
         assert len(labels) >= 4
         assert sum(found.found) >= 0.7 * len(labels)
         assert found.false_episodes <= 1
@@ -55,12 +44,12 @@ class TestWholeRun:
         self, clean_trace: Path, bundle_path: Path, tmp_path: Path
     ) -> None:
         """The traffic that it was fitted on has no episodes."""
-        _, events = run(clean_trace, bundle_path, tmp_path / "events.jsonl")
+        _, events = run_offline(clean_trace, bundle_path, tmp_path / "events.jsonl")
         assert events == []
 
     def test_events_follow_the_contract(self, faulty_trace: Path, bundle_path: Path, tmp_path: Path) -> None:
         """Sequence numbers have no gap, ids pair open with close, and offline times are capture times."""
-        summary, events = run(faulty_trace, bundle_path, tmp_path / "events.jsonl")
+        summary, events = run_offline(faulty_trace, bundle_path, tmp_path / "events.jsonl")
         assert [event.seq for event in events] == list(range(1, len(events) + 1))
         assert {event.run for event in events} == {summary.run}
         opened = [event.id for event in events if event.phase == "open"]
@@ -89,9 +78,9 @@ class TestWholeRun:
         self, faulty_trace: Path, bundle_path: Path, tmp_path: Path, speed: str, chunk: int
     ) -> None:
         """Paced replay and other chunks give the events of the run at full speed, up to rounding."""
-        _, expected = run(faulty_trace, bundle_path, tmp_path / "max.jsonl")
+        _, expected = run_offline(faulty_trace, bundle_path, tmp_path / "max.jsonl")
         settings = config(scoring__speed=speed, scoring__chunk_lines=chunk)
-        _, events = run(faulty_trace, bundle_path, tmp_path / "other.jsonl", settings)
+        _, events = run_offline(faulty_trace, bundle_path, tmp_path / "other.jsonl", settings)
         assert [(e.phase, e.kind, e.start_ns, e.end_ns, e.pdus) for e in events] == [
             (e.phase, e.kind, e.start_ns, e.end_ns, e.pdus) for e in expected
         ]
@@ -102,7 +91,7 @@ class TestWholeRun:
         self, faulty_trace: Path, bundle_path: Path, tmp_path: Path
     ) -> None:
         """The same traffic in the paper's CSV columns is scored alike (its times are cut to 1 µs)."""
-        summary, events = run(faulty_trace, bundle_path, tmp_path / "pcap.jsonl")
+        summary, events = run_offline(faulty_trace, bundle_path, tmp_path / "pcap.jsonl")
         from ecustream.decode.names import NameTable
         from ecustream.ledger import Ledger
         from ecustream.source import TraceLines
@@ -117,7 +106,7 @@ class TestWholeRun:
                 )
         path = tmp_path / "trace.csv.gz"
         path.write_bytes(gzip.compress("\n".join(rows).encode()))
-        csv_summary, csv_events = run(path, bundle_path, tmp_path / "csv.jsonl")
+        csv_summary, csv_events = run_offline(path, bundle_path, tmp_path / "csv.jsonl")
         assert csv_summary.ledger.entered["lines"] == summary.ledger.entered["lines"]
         assert csv_summary.ledger.balanced()
         assert [e.pdus[0].name for e in csv_events if e.phase == "open"] == [
@@ -127,7 +116,7 @@ class TestWholeRun:
     def test_papers_filter_is_selectable(self, faulty_trace: Path, bundle_path: Path, tmp_path: Path) -> None:
         """With the perplexity filter every event tells of perplexity in consecutive lines."""
         settings = config(detect__filter="perplexity", detect__perplexity_threshold=40.0)
-        _, events = run(faulty_trace, bundle_path, tmp_path / "events.jsonl", settings)
+        _, events = run_offline(faulty_trace, bundle_path, tmp_path / "events.jsonl", settings)
         assert events
         assert all("lines in a row" in event.reason for event in events)
 
@@ -181,7 +170,7 @@ class TestBadInput:
         """A trace cut in the middle of a packet loses that packet only, says so, and balances."""
         size = faulty_trace.stat().st_size // 2
         path = damaged(faulty_trace, tmp_path, lambda data: data[: size + 3])
-        summary, _ = run(path, bundle_path, tmp_path / "events.jsonl")
+        summary, _ = run_offline(path, bundle_path, tmp_path / "events.jsonl")
         assert summary.ledger.ends["lines"]["scored"] > 5_000
         assert summary.ledger.ended("frames", "unreadable") == 1
         assert summary.ledger.balanced()
@@ -196,7 +185,7 @@ class TestBadInput:
         data[at + 4 : at + 8] = b"\xff\xff\xff\xff"
         path = tmp_path / "long.pcapng"
         path.write_bytes(data)
-        summary, _ = run(path, bundle_path, tmp_path / "events.jsonl")
+        summary, _ = run_offline(path, bundle_path, tmp_path / "events.jsonl")
         assert summary.ledger.ended("pdus", "unreadable") == 1
         assert summary.ledger.balanced()
 
@@ -215,8 +204,8 @@ class TestBadInput:
         data = faulty_trace.read_bytes()
         path = tmp_path / "twice.pcapng"
         path.write_bytes(data + data)
-        once, _ = run(faulty_trace, bundle_path, tmp_path / "once.jsonl")
-        summary, events = run(path, bundle_path, tmp_path / "twice.jsonl")
+        once, _ = run_offline(faulty_trace, bundle_path, tmp_path / "once.jsonl")
+        summary, events = run_offline(path, bundle_path, tmp_path / "twice.jsonl")
         assert summary.episodes["capture_gap"] == 1
         assert any("went back" in event.reason for event in events)
         assert summary.episodes.total() <= 2 * once.episodes.total() + 2

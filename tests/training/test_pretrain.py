@@ -53,13 +53,13 @@ def trained(
 
 def nats_per_token(model: Any, trace: TokenTrace) -> float:
     """Mean surprisal over the second half of every whole crop, token by token."""
-    nats = []
+    nats: list[float] = []
     for start in range(0, len(trace.ids) - LENGTH + 1, LENGTH):
         ids = torch.from_numpy(trace.ids[start : start + LENGTH].astype(np.int64))
         with torch.no_grad():
             logits = model(ids[None], use_cache=False).logits[0]
-        for at in range(LENGTH // 2, LENGTH):
-            nats.append(-torch.log_softmax(logits[at - 1], dim=0)[ids[at]].item())
+        second_half = range(LENGTH // 2, LENGTH)
+        nats += [-torch.log_softmax(logits[at - 1], dim=0)[ids[at]].item() for at in second_half]
     return float(np.mean(nats))
 
 
@@ -70,22 +70,17 @@ def weights_of(result: module.PretrainResult) -> torch.Tensor:
 
 def test_a_few_steps_learn_a_simple_cycle() -> None:
     """What always follows becomes far less surprising than a guess, and the numbers say so truly."""
-    steps = []
-    result = pretrain(
-        [cycle(600)],
-        [cycle(200)],
-        VOCABULARY,
-        TINY,
-        lambda done, total, text: steps.append((done, total, text)),
-    )
+    told = []
+    result = pretrain([cycle(600)], [cycle(200)], VOCABULARY, TINY, lambda *progress: told.append(progress))
     assert result.validation_nats < 0.3 * np.log(VOCABULARY)
     assert result.validation_nats == pytest.approx(nats_per_token(result.model, cycle(200)), abs=1e-3)
     assert result.train_nats < np.log(VOCABULARY)
     assert result.tokens == result.steps * TINY.batch * LENGTH
     assert not result.model.training
-    done = [step[0] for step in steps]
+    done = [progress[0] for progress in told]
     assert done == sorted(done)
-    assert all(total == 1000 and "nats a token" in text for _, total, text in steps)
+    assert done[-1] == 1000
+    assert all(total == 1000 and "nats a token" in text for _, total, text in told)
 
 
 def test_the_trained_model_is_one_that_can_be_streamed() -> None:
@@ -168,14 +163,14 @@ def test_no_time_at_all_is_no_crash() -> None:
 def test_a_loss_that_is_not_a_number_is_a_sentence() -> None:
     """A learning rate far too high is told, not returned as a model."""
     with pytest.raises(InputError, match="training diverged"):
-        trained([cycle(600)], [cycle(200)], learning_rate=float("nan"))
+        trained([cycle(600)], [cycle(200)], learning_rate=1e38)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from([2, 2, 2, 3]), min_size=30, max_size=80), st.integers(0, 1000))
 def test_a_crop_is_whole_lines_in_their_order_some_left_out(widths: list[int], seed: int) -> None:
     """A crop has the asked length, begins with a line, and skips only whole lines."""
-    config = msgspec.structs.replace(TINY, drop_lines=0.1)
+    config = msgspec.structs.replace(TINY, drop_lines=0.4)
     line_of = np.repeat(np.arange(len(widths)), widths)
     trace = TokenTrace(np.arange(len(line_of)), line_of)  # every token is its own place
     crop = module._crop(trace, 40, config, np.random.default_rng(seed))
