@@ -52,7 +52,8 @@ class Event(msgspec.Struct, kw_only=True):
     Times are nanoseconds since 1970 in capture time: `start_ns` and `end_ns` bound the episode,
     `decided_ns` is when this message became known. `published_ns` is wall time, null in offline runs,
     which are deterministic. `frames` is the first and last frame number, or null without frames.
-    `seq` counts all events of a run from 1, `kind_seq` those of its kind.
+    A silence has the last frame before it. `seq` counts all events of a run from 1, `kind_seq` those of
+    its kind.
     """
 
     schema: str = EVENT_SCHEMA

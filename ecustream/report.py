@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from ecustream.detect.reasons import duration
 from ecustream.service import PduSummary, RunSummary
+from ecustream.units import duration
 
 __all__ = ["print_summary"]
 
@@ -38,5 +38,13 @@ def _table(pdus: list[PduSummary]) -> Table:
     table.add_column("worst")
     for pdu in pdus:
         cycle = duration(pdu.cycle_ns) if pdu.cycle_ns else "-"
-        table.add_row(pdu.name, f"{pdu.lines:,}", cycle, str(pdu.episodes or "-"), pdu.worst_reason)
+        table.add_row(pdu.name, f"{pdu.lines:,}", cycle, str(pdu.episodes or "-"), _worst(pdu))
     return table
+
+
+def _worst(pdu: PduSummary) -> str:
+    """What its worst episode was about, in few words; the whole sentence is in the event."""
+    what = pdu.worst_reason.split(";", 1)[0]
+    if not what or what.startswith(f"{pdu.name} "):
+        return what.removeprefix(f"{pdu.name} ")
+    return f"with {what.split(' ', 1)[0]}"

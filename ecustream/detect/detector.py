@@ -8,10 +8,11 @@ from ecustream.detect.calibration import Calibration, PduCalibration
 from ecustream.detect.debounce import Debounce
 from ecustream.detect.episodes import Episodes, Sighting
 from ecustream.detect.intervals import Deviation, IntervalWatch
-from ecustream.detect.reasons import duration, interval_reason, overdue_reason, surprise_reason
+from ecustream.detect.reasons import interval_reason, overdue_reason, surprise_reason
 from ecustream.events import Event, Evidence
 from ecustream.scores import FIELD_DELTA, FIELD_NAME, FIELDS, LineScore
 from ecustream.traffic import STATE_INIT, Line, Stream
+from ecustream.units import duration
 
 __all__ = ["ALL_EVIDENCE", "Detector", "Expectation", "Thresholds"]
 
@@ -46,7 +47,7 @@ class Thresholds(NamedTuple):
 class _Watched:
     """Everything remembered of one known PDU."""
 
-    __slots__ = ("cal", "expiry_ns", "interval", "intervals", "model", "overdue", "stream")
+    __slots__ = ("cal", "expiry_ns", "interval", "intervals", "last_frame", "model", "overdue", "stream")
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class _Watched:
         self.model = Debounce(thresholds.model_nats, drift_nats, adapt=True)
         self.expiry_ns = max(_STALE_NS, 5 * cal.cycle_ns)
         self.overdue = False
+        self.last_frame = 0
 
 
 class _Bus:
@@ -206,6 +208,7 @@ class Detector:
                 interval_nats = self._cal.interval.rarity(deviation.excess_cycles)
             self._set_deadline(watched)
         was_overdue, watched.overdue = watched.overdue, False
+        watched.last_frame = score.line.frame
         delta_nats, name_nats = self._surprise(watched.cal, score)
         model_nats = max(delta_nats, name_nats)
         interval, model = watched.interval, watched.model
@@ -334,7 +337,16 @@ class Detector:
         reason = overdue_reason(cal, None if last is None else at - last, per_hour)
         start = at if last is None else last + cal.cycle_ns
         sighting = Sighting(
-            watched.stream, at, start, None, "missing", ["deltaTime"], nats, threshold, reason
+            watched.stream,
+            at,
+            start,
+            None,
+            "missing",
+            ["deltaTime"],
+            nats,
+            threshold,
+            reason,
+            since_frame=watched.last_frame,
         )
         if self.episodes.is_open(watched.stream.key):
             events += self.episodes.continued(sighting, expires_ns=None)

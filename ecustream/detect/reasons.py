@@ -2,17 +2,9 @@
 
 from ecustream.detect.calibration import PduCalibration
 from ecustream.detect.intervals import Deviation
+from ecustream.units import duration
 
-__all__ = ["duration", "interval_reason", "overdue_reason", "rate", "surprise_reason"]
-
-
-def duration(time_ns: float) -> str:
-    """A time span as an engineer would write it: `31.5 ms`, `2.10 s`, `85 µs`."""
-    if time_ns < 1e6:
-        return f"{time_ns / 1e3:.0f} µs"
-    if time_ns < 1e9:
-        return f"{time_ns / 1e6:.1f} ms"
-    return f"{time_ns / 1e9:.2f} s"
+__all__ = ["interval_reason", "overdue_reason", "rate", "surprise_reason"]
 
 
 def rate(per_hour: float) -> str:

@@ -12,6 +12,7 @@ from ecustream.scoring.fields import FieldsTokenizer
 from ecustream.scoring.manifest import BundleFiles, read_bundle
 from ecustream.scoring.qwen2 import Qwen2
 from ecustream.traffic import Stream
+from ecustream.units import duration
 
 __all__ = ["Bundle", "load_bundle"]
 
@@ -62,7 +63,7 @@ class Bundle:
         if key is not None:
             return self._names[key]
         delta_ns = self._words.delta_ns_of(token, self._words.cycle_ns_of(stream.key))
-        return None if delta_ns is None else f"{delta_ns / 1e6:.3g} ms"
+        return None if delta_ns is None else duration(delta_ns)
 
 
 def load_bundle(path: Path) -> Bundle:

@@ -46,6 +46,24 @@ def test_peaks_of_a_known_tail_extrapolate_to_the_right_rate() -> None:
         assert exact * 0.95 < peaks.threshold_nats(budget) < exact * 1.2
 
 
+def test_body_of_the_peaks_does_not_bend_the_tail() -> None:
+    """Many small peaks, which are no sample of the tail, do not lower what is extrapolated from the large."""
+    rng = np.random.default_rng(5)
+    large = 1.0 + rng.exponential(2.0, 3000)
+    peaks = Peaks(1.0, [*large.tolist(), *rng.uniform(0, 1, 6000).tolist()])
+    assert peaks.threshold_nats(0.1) > 0.95 * (1.0 + 2.0 * math.log(3000 / 0.1))
+
+
+def test_channels_share_the_budget() -> None:
+    """Both channels at their thresholds together give as many false alarms as were asked for."""
+    known = calibration(pdu())
+    for budget in (0.1, 1.0, 10.0):
+        thresholds = Thresholds.for_budget(known, budget)
+        of_intervals = known.interval_alarms_per_hour(thresholds.interval_nats + known.drift_nats)
+        of_model = known.model_peaks.false_alarms_per_hour(thresholds.model_nats)
+        assert of_intervals + of_model == pytest.approx(budget)
+
+
 def test_few_peaks_are_extrapolated_with_more_caution() -> None:
     """The same tail known from fewer peaks gives a higher threshold in the mean."""
 

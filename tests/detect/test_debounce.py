@@ -64,6 +64,7 @@ def test_overlap_counts_one_displaced_line_once() -> None:
     assert changes([9.0, 9.0, 9.0], overlap=2) == [None] * 3
     assert changes([9.0, 9.0, 9.0]) == [None, "opened", None]
     assert changes([7.0, 10.0, 9.0], overlap=2) == [None, "opened", None]
+    assert changes([9.0, 9.6, 9.6], overlap=2) == [None] * 3
 
 
 def test_overlap_ends_after_its_lines() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from ecustream.detect.detector import Thresholds
 from ecustream.traffic import STATE_INIT
-from tests.detect.scripts import at, closes, every, feed, names, ns, opens, pdu, scored, watching
+from tests.detect.scripts import Came, at, closes, every, feed, names, ns, opens, pdu, scored, watching
 
 A, B, SLOW = pdu("A"), pdu("B", 100), pdu("S", 1000)
 SPORADIC = pdu("E", 0, one_ms=(0, 0), two_ms=(0, 0))
@@ -104,9 +104,9 @@ def test_silences_of_two_buses_are_told_in_order_of_time() -> None:
 def test_gap_forgets_history_and_judges_nothing_across_it() -> None:
     """A gap closes what was open and is told as an event; the intervals that it cut are not judged."""
     detector = watching(A, B)
-    lines = scored(every(10, 0, 500), at(43), every(10, 3003, 4000), every(100, 0, 4000, pdu="B"))
+    lines = scored(every(10, 0, 500), at(43), every(10, 13_003, 14_000), every(100, 0, 14_000, pdu="B"))
     before = [score for score in lines if score.line.time_ns < ns(500)]
-    after = [score for score in lines if score.line.time_ns >= ns(3003)]
+    after = [score for score in lines if score.line.time_ns >= ns(13_003)]
     events = detector.step(before)
     events += detector.gap(after[0].line.time_ns, "ETH1", "12 lines were overwritten")
     assert [(event.kind, event.phase) for event in events] == [
@@ -116,10 +116,27 @@ def test_gap_forgets_history_and_judges_nothing_across_it() -> None:
         ("capture_gap", "close"),
     ]
     gap = events[-1]
-    assert (gap.start_ns, gap.end_ns) == (before[-1].line.time_ns, ns(3003))
+    assert (gap.start_ns, gap.end_ns) == (before[-1].line.time_ns, ns(13_003))
     assert gap.reason == "12 lines were overwritten"
     assert detector.step(after) == []
     assert detector.finish() == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(at(0, 10, 18.25), at(28.25, 38.25, 46.5), id="interval"),
+        pytest.param([*at(0, 10), *at(20, delta_nats=8)], at(30, delta_nats=8), id="model"),
+    ],
+)
+def test_evidence_does_not_add_up_across_a_gap(before: list[Came], after: list[Came]) -> None:
+    """A weak line on either side of a gap opens nothing, though the two would without the gap."""
+    assert len(opens(feed(watching(), before, after))) == 1
+    detector = watching()
+    lines = scored(before, after)
+    events = detector.step(lines[: len(before)]) + detector.gap(ns(25), "ETH1", "lost")
+    events += detector.step(lines[len(before) :])
+    assert {event.kind for event in events} == {"capture_gap"}
 
 
 def test_gap_does_not_forget_which_pdus_were_told_as_unknown() -> None:

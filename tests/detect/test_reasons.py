@@ -5,7 +5,8 @@ import re
 import pytest
 
 from ecustream.detect.intervals import Deviation
-from ecustream.detect.reasons import duration, interval_reason, overdue_reason, rate, surprise_reason
+from ecustream.detect.reasons import interval_reason, overdue_reason, rate, surprise_reason
+from ecustream.units import duration
 from tests.detect.scripts import MS, pdu
 
 ESC = pdu("ESC_03", 10, one_ms=(9.6, 10.5), two_ms=(19.5, 20.5))
