@@ -1,6 +1,7 @@
 """Wires the stages of a run together; owns its threads, its clock and its end."""
 
 import hashlib
+import os
 import threading
 import time
 from collections import Counter
@@ -211,9 +212,7 @@ class Run:
         from ecustream.scoring.bundle import Bundle
         from ecustream.scoring.scorer import Scorer
 
-        threads = self._config.scoring.threads
-        if threads:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(self._config.scoring.threads or _automatic_threads())
         bundle = Bundle(self._files)
         chunk = self._config.scoring.chunk_lines
         scorer = Scorer(bundle.model, bundle.new_tokenizer(), chunk)
@@ -368,6 +367,11 @@ class Run:
             wall_ns=time.time_ns(),
             ledger=self.ledger.as_dict(),
         )
+
+
+def _automatic_threads() -> int:
+    """One core is left for capture and detection; more than four gain nothing on small models."""
+    return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
 
 
 def _names(config: Config, info: BundleInfo) -> NameTable:

@@ -70,7 +70,7 @@ class _Watched:
 class _Bus:
     """Everything remembered of one bus."""
 
-    __slots__ = ("last_ns", "limit_ns", "pause_ns", "silent", "stream")
+    __slots__ = ("disturbed_ns", "last_ns", "limit_ns", "overdue", "pause_ns", "silent", "stream")
 
     def __init__(self, source: str, pause_ns: int) -> None:
         self.stream = Stream(-1, f"bus|{source}", f"all of {source}", source, "", 0, "", 0)
@@ -78,6 +78,9 @@ class _Bus:
         self.limit_ns = max(_PAUSE_FACTOR * pause_ns, pause_ns + _PAUSE_FLOOR_NS)
         self.last_ns = 0
         self.silent = False
+        # While PDUs are missing, and shortly after, others come in an order that nobody could expect.
+        self.overdue = 0
+        self.disturbed_ns = 0
 
 
 class Detector:
@@ -126,6 +129,7 @@ class Detector:
             calibration.interval.excess(thresholds.interval_nats + calibration.drift_nats), 1e-6
         )
         self._now = 0
+        self._join_ns = join_ns
         self.episodes = Episodes(join_ns)
 
     def step(self, scores: Iterable[LineScore]) -> list[Event]:
@@ -154,7 +158,7 @@ class Detector:
                         self._unknown.add(index)
                         events += self._unknown_pdu(line, now)
                     continue
-            self._judge(watched, score, now, events)
+            self._judge(watched, bus, score, now, events)
         return events
 
     def advance(self, time_ns: int, events: list[Event] | None = None) -> list[Event]:
@@ -189,7 +193,7 @@ class Detector:
             if watched.intervals is not None:
                 watched.intervals.reset()
         for bus in self._buses.values():
-            bus.silent, bus.last_ns = False, time_ns
+            bus.silent, bus.last_ns, bus.overdue = False, time_ns, 0
         start = self._now or time_ns
         self._now = time_ns
         return events + self.episodes.capture_gap(start, time_ns, source, why)
@@ -200,7 +204,7 @@ class Detector:
 
     # One line.
 
-    def _judge(self, watched: _Watched, score: LineScore, now: int, events: list[Event]) -> None:
+    def _judge(self, watched: _Watched, bus: _Bus, score: LineScore, now: int, events: list[Event]) -> None:
         deviation, interval_nats = None, 0.0
         if watched.intervals is not None and score.line.state != STATE_INIT:
             deviation = watched.intervals.arrive(now)
@@ -208,8 +212,13 @@ class Detector:
                 interval_nats = self._cal.interval.rarity(deviation.excess_cycles)
             self._set_deadline(watched)
         was_overdue, watched.overdue = watched.overdue, False
+        if was_overdue:
+            bus.overdue -= 1
+            bus.disturbed_ns = now + self._join_ns
         watched.last_frame = score.line.frame
         delta_nats, name_nats = self._surprise(watched.cal, score)
+        if bus.overdue or now < bus.disturbed_ns:
+            name_nats = 0.0
         model_nats = max(delta_nats, name_nats)
         interval, model = watched.interval, watched.model
         quiet = interval_nats == 0.0 and model_nats == 0.0
@@ -328,6 +337,7 @@ class Detector:
         if watched.overdue:
             return
         watched.overdue = True
+        self._buses[watched.cal.source].overdue += 1
         cal = watched.cal
         threshold = self._thresholds.interval_nats
         watched.interval.step(threshold + self._cal.drift_nats)

@@ -76,8 +76,8 @@ def test_a_bundle_says_in_words_what_a_token_means(path: Path) -> None:
     tokens = bundle.new_tokenizer().vocabulary()
     assert bundle.expectation(tokens["<pdu:slow>"], fast) == "SLOW"
     # Bin 32 begins at the cycle itself.
-    assert bundle.expectation(tokens["<delta:relative:32>"], fast) == "10 ms"
-    assert bundle.expectation(tokens["<delta:relative:32>"], make_stream(1, "slow")) == "1e+03 ms"
+    assert bundle.expectation(tokens["<delta:relative:32>"], fast) == "10.0 ms"
+    assert bundle.expectation(tokens["<delta:relative:32>"], make_stream(1, "slow")) == "1.00 s"
     assert bundle.expectation(tokens["<unk>"], fast) is None
     assert bundle.expectation(tokens["<state:1>"], fast) is None
 
