@@ -33,7 +33,7 @@ __all__ = ["Candidate", "evaluate", "render"]
 _CHUNK_LINES = 512
 _RULE_MARGINS = (0.05, 0.1, 0.2)
 _PAPER_THRESHOLD, _PAPER_LINES = 1.5, 3
-_GRID = tuple(1.2**i for i in range(40, -8, -1))
+_GRID = tuple(1.2**i for i in range(64, -8, -1))
 _MOST_CLEAN_EPISODES = 2
 
 _SCORES_ALONE = (

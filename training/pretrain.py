@@ -5,6 +5,7 @@ is masking some of its input tokens, dropping some lines, weight decay, and stop
 a later time than it trained on gets no easier to predict.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from ecustream.errors import InputError
+from ecustream.errors import ConfigError, InputError
+from ecustream.scoring.fields import UNKNOWN_TOKEN
 
 __all__ = ["PretrainConfig", "PretrainResult", "TokenTrace", "pretrain"]
 
@@ -102,11 +104,14 @@ def pretrain(
         progress: called as (done, total, text) with a share of steps or time.
 
     Raises:
-        InputError: there is too little traffic for one crop.
+        InputError: there is too little traffic for one crop, or training diverges.
+        ConfigError: there is no time and no step to train.
     """
     torch.manual_seed(config.seed)
     random = np.random.Generator(np.random.PCG64(config.seed))
     length = config.window * config.crop_windows
+    if config.max_seconds <= 0 or config.max_steps <= 0:
+        raise ConfigError("training needs at least one step and more than no time")
     crops = [t for t in train if len(t.ids) > length + 3]
     checks = _validation_crops(validation, length)
     if not crops or not len(checks):
@@ -130,7 +135,7 @@ def pretrain(
         picks = random.choice(len(crops), size=config.batch, p=weights)
         batch = np.stack([_crop(crops[i], length, config, random) for i in picks]).astype(np.int64)
         loss = _train_step(model, optimiser, torch.from_numpy(batch), config, random)
-        running = loss if running != running else 0.95 * running + 0.05 * loss
+        running = loss if math.isnan(running) else 0.95 * running + 0.05 * loss
         if step % config.evaluate_every == 0 or step == config.max_steps or share >= 1:
             nats = _evaluate(model, checks)
             since_best += 1
@@ -146,7 +151,7 @@ def pretrain(
             stopped = "time" if step < config.max_steps else "steps"
             break
     if best_state is None:
-        raise InputError("training diverged: the loss is not a number")
+        raise InputError("training diverged: the loss on validation traffic is not a number")
     model.load_state_dict(best_state)
     tokens = step * config.batch * length
     return PretrainResult(model.eval(), step, tokens, time.monotonic() - started, running, best_nats, stopped)
@@ -176,7 +181,7 @@ def _train_step(
 ) -> float:
     model.train()
     masked = torch.from_numpy(random.random(tuple(ids.shape)) < config.mask_tokens)
-    logits = model(ids.masked_fill(masked, 1), use_cache=False).logits
+    logits = model(ids.masked_fill(masked, UNKNOWN_TOKEN), use_cache=False).logits
     loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -197,7 +202,7 @@ def _validation_crops(traces: Sequence[TokenTrace], length: int) -> torch.Tensor
 
 @torch.no_grad()
 def _evaluate(model: Any, crops: torch.Tensor) -> float:
-    """Mean nats a token over the second half of every crop, where the context is full."""
+    """Mean nats a token over the second half of every crop, where attention sees whole windows."""
     model.eval()
     half = crops.shape[1] // 2
     total = 0.0

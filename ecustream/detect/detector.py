@@ -78,7 +78,8 @@ class _Bus:
         self.limit_ns = max(_PAUSE_FACTOR * pause_ns, pause_ns + _PAUSE_FLOOR_NS)
         self.last_ns = 0
         self.silent = False
-        # While PDUs are missing, and shortly after, others come in an order that nobody could expect.
+        # While PDUs are missing or out of time, and shortly after, the model's context is none that it
+        # was calibrated on: what it says of other PDUs then is an echo.
         self.overdue = 0
         self.disturbed_ns = 0
 
@@ -218,7 +219,7 @@ class Detector:
         watched.last_frame = score.line.frame
         delta_nats, name_nats = self._surprise(watched.cal, score)
         if bus.overdue or now < bus.disturbed_ns:
-            name_nats = 0.0
+            delta_nats = name_nats = 0.0
         model_nats = max(delta_nats, name_nats)
         interval, model = watched.interval, watched.model
         quiet = interval_nats == 0.0 and model_nats == 0.0
@@ -234,6 +235,7 @@ class Detector:
                 self.episodes.closed(watched.stream.key, now)
             return
         if interval_change == "opened" or (interval.open and (interval_nats > 0 or was_overdue)):
+            bus.disturbed_ns = now + self._join_ns
             sighting = self._interval_sighting(watched, score, now, deviation)
         elif model_change == "opened" or (model.open and model_nats > self._cal.drift_nats):
             sighting = self._model_sighting(watched, score, now, delta_nats, name_nats)

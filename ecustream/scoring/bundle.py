@@ -34,18 +34,21 @@ class Bundle:
             raise BundleError(f"{self.path}: bundle.json names an unknown tokenizer {self.info.tokenizer!r}")
         try:
             config = json.loads(files.data["config.json"])
+        except ValueError as error:
+            raise BundleError(f"{self.path}: config.json cannot be read: {error}") from None
+        try:
             weights: dict[str, torch.Tensor] = load_safetensors(files.data["model.safetensors"])
         except (ValueError, SafetensorError) as error:
-            raise BundleError(f"{self.path}: the model cannot be read: {error}") from None
+            raise BundleError(f"{self.path}: model.safetensors cannot be read: {error}") from None
         try:
             self.model = Qwen2(config, weights)
             tokenizer = self.new_tokenizer()
-            tokenizer.check_json(files.data["tokenizer.json"].decode())
+            tokenizer.check_json(files.data["tokenizer.json"].decode(errors="replace"))
             if tokenizer.vocabulary_size != self.model.vocab:
                 raise BundleError(
                     f"bundle.json lists {tokenizer.vocabulary_size} tokens, the model has {self.model.vocab}"
                 )
-        except (BundleError, UnicodeDecodeError) as error:
+        except BundleError as error:
             raise BundleError(f"{self.path}: {error}") from None
         self._words: FieldsTokenizer | None = None
         self._names: dict[str, str] = {}

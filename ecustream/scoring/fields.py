@@ -2,8 +2,8 @@
 
 A line becomes `[state] name delta`; the state token stands only where the activity state changes. The
 delta token is `asinh((delta / cycle - 1) / 0.02)` in 128 bins where the PDU has a learned cycle, which
-resolves 0.3 % of the cycle at nominal and covers 0 to 10,000 cycles; without a cycle it is one of 64
-logarithmic bins of the delta itself, 1 µs to 1,000 s.
+resolves 0.3 % of the cycle at nominal (the middle of bin 32) and covers 0 to 9,000 cycles; without a
+cycle it is one of 64 logarithmic bins of the delta itself, 1 µs to 1,000 s.
 """
 
 import math
@@ -17,16 +17,19 @@ from ecustream.errors import BundleError
 from ecustream.scores import FIELD_DELTA, FIELD_NAME, FIELD_STATE
 from ecustream.traffic import ACTIVITY_STATES, Line, Stream
 
-__all__ = ["Encoded", "FieldsTokenizer"]
+__all__ = ["UNKNOWN_TOKEN", "Encoded", "FieldsTokenizer"]
 
 _RELATIVE_BINS = 128
 _LOG_BINS = 64
 _SHARPNESS = 0.02
-_LOW, _HIGH = math.asinh(-1 / _SHARPNESS), math.asinh(1e4 / _SHARPNESS)
+# The cycle itself lies in the middle of a bin; otherwise PDUs that are on time would halve between two.
+_NOMINAL_BIN = 32
+_BIN = math.asinh(1 / _SHARPNESS) / _NOMINAL_BIN
+_LOW = -_NOMINAL_BIN * _BIN
 _LOG_LOW_NS, _LOG_HIGH_NS = 1e3, 1e12
 _SPECIALS = ("<pad>", "<unk>", "<delta:none>")
 _UNSEEN = -1
-_UNKNOWN = 1
+UNKNOWN_TOKEN = 1
 _DELTA_NONE = 2
 
 
@@ -109,7 +112,7 @@ class FieldsTokenizer:
         self._stream_name = np.pad(self._stream_name, (0, max(0, new)), constant_values=_UNSEEN)
         self._stream_cycle = np.pad(self._stream_cycle, (0, max(0, new)))
         for stream in {line.stream.index: line.stream for line in lines}.values():
-            self._stream_name[stream.index] = self._name_of_key.get(stream.key, _UNKNOWN)
+            self._stream_name[stream.index] = self._name_of_key.get(stream.key, UNKNOWN_TOKEN)
             self._stream_cycle[stream.index] = self._cycles.get(stream.key, 0)
 
     def _delta_ids(
@@ -117,7 +120,7 @@ class FieldsTokenizer:
     ) -> npt.NDArray[np.int64]:
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = np.arcsinh((deltas / cycles - 1) / _SHARPNESS)
-        relative = np.nan_to_num((relative - _LOW) / (_HIGH - _LOW) * _RELATIVE_BINS)
+        relative = np.nan_to_num(np.rint((relative - _LOW) / _BIN))
         logs = np.log(np.maximum(deltas, _LOG_LOW_NS) / _LOG_LOW_NS) / math.log(_LOG_HIGH_NS / _LOG_LOW_NS)
         relative_ids = self._first_relative + np.clip(relative, 0, _RELATIVE_BINS - 1).astype(np.int64)
         log_ids = self._first_log + np.clip(logs * _LOG_BINS, 0, _LOG_BINS - 1).astype(np.int64)
@@ -127,7 +130,7 @@ class FieldsTokenizer:
     def delta_ns_of(self, token: int, cycle_ns: int) -> float | None:
         """The delta time in the middle of a delta token's bin; None for a token that is not a delta."""
         if self._first_relative <= token < self._first_log:
-            middle = _LOW + (token - self._first_relative + 0.5) / _RELATIVE_BINS * (_HIGH - _LOW)
+            middle = _LOW + (token - self._first_relative) * _BIN
             return cycle_ns * (1 + _SHARPNESS * math.sinh(middle))
         if self._first_log <= token < self._first_name:
             fraction = (token - self._first_log + 0.5) / _LOG_BINS
@@ -156,7 +159,7 @@ class FieldsTokenizer:
 
     def to_json(self) -> str:
         """`tokenizer.json`: a word-level tokenizer of the tokenizers library over the token texts."""
-        tokenizer = Tokenizer(models.WordLevel(self.vocabulary(), unk_token=_SPECIALS[_UNKNOWN]))
+        tokenizer = Tokenizer(models.WordLevel(self.vocabulary(), unk_token=_SPECIALS[UNKNOWN_TOKEN]))
         tokenizer.pre_tokenizer = pre_tokenizers.Split("\n", "removed")
         return str(tokenizer.to_str(pretty=False))
 

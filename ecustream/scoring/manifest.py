@@ -7,6 +7,7 @@
 """
 
 import hashlib
+import math
 import os
 import shutil
 import uuid
@@ -72,12 +73,21 @@ class BundleFiles(NamedTuple):
 
 
 def fingerprint(pdus: list[BundlePdu]) -> str:
-    """Identity of the traffic a bundle knows: PDU keys, and their cycles to about 10 %."""
+    """Identity of the traffic a bundle knows: PDU keys, and the order of magnitude of their cycles.
+
+    Two recordings of a vehicle must agree: cycles count as powers of three times 10 ms, rounded, whose
+    edges (5.8, 17, 52, 156, 468 ms) are no usual cycles.
+    """
     digest = hashlib.sha256()
     for pdu in sorted(pdus, key=lambda p: p.key):
-        coarse = round(pdu.cycle_ns / 10 ** max(0, len(str(pdu.cycle_ns)) - 1)) if pdu.cycle_ns else 0
-        digest.update(f"{pdu.key}\t{coarse}e{len(str(pdu.cycle_ns))}\n".encode())
+        coarse = round(math.log(pdu.cycle_ns / 1e7, 3)) if pdu.cycle_ns else "none"
+        digest.update(f"{pdu.key}\t{coarse}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _info_digest(info: BundleInfo) -> str:
+    """Checksum of everything in `bundle.json` but the checksums."""
+    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(info, sha256={}))).hexdigest()
 
 
 def read_bundle(path: Path) -> BundleFiles:
@@ -97,6 +107,8 @@ def read_bundle(path: Path) -> BundleFiles:
             f"{path}: bundle.json has format {info.format}, this version reads {BUNDLE_FORMAT}; "
             "make it again with `python -m training fit`"
         )
+    if _info_digest(info) != info.sha256.get("bundle.json"):
+        raise BundleError(f"{path}: bundle.json is damaged: its checksum is not that of its contents")
     files: dict[str, bytes] = {}
     for name in _FILES:
         try:
@@ -119,9 +131,15 @@ def write_bundle(path: Path, info: BundleInfo, files: Mapping[str, bytes]) -> No
     Raises:
         OutputError: the folder cannot be written, or something that is no bundle is in its place.
     """
-    if path.exists() and not (path / "bundle.json").is_file():
+    path = path.absolute()
+    try:
+        foreign = path.exists() and not (path / "bundle.json").is_file()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot write the bundle: {error.strerror}") from None
+    if foreign:
         raise OutputError(f"{path} exists and is not a bundle; choose another --out")
     info.sha256 = {name: hashlib.sha256(files[name]).hexdigest() for name in _FILES}
+    info.sha256["bundle.json"] = _info_digest(info)
     unique = uuid.uuid4().hex[:8]
     new, old = (path.with_name(f".{path.name}.{what}-{unique}") for what in ("new", "old"))
     try:
@@ -130,11 +148,22 @@ def write_bundle(path: Path, info: BundleInfo, files: Mapping[str, bytes]) -> No
             (new / name).write_bytes(files[name])
         pretty = msgspec.json.format(msgspec.json.encode(info), indent=1)
         (new / "bundle.json").write_bytes(pretty + b"\n")
-        if path.exists():
-            os.rename(path, old)
-        os.rename(new, path)
+        _replace(path, new, old)
     except OSError as error:
         raise OutputError(f"{path}: cannot write the bundle: {error.strerror}") from None
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _replace(path: Path, new: Path, old: Path) -> None:
+    """Put `new` in the place of `path`; where that fails the old folder is there again."""
+    if not path.exists():
+        os.rename(new, path)
+        return
+    os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except OSError:
+        os.rename(old, path)
+        raise

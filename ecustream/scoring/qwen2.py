@@ -8,6 +8,7 @@ Architecture: Qwen2 technical report, arXiv 2407.10671; weights in the layout of
 `Qwen2ForCausalLM`, which is the oracle in the tests.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,35 +61,41 @@ class Qwen2:
     """
 
     def __init__(self, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
-        try:
-            self.layers = int(config["num_hidden_layers"])
-            self.hidden = int(config["hidden_size"])
-            self.heads = int(config["num_attention_heads"])
-            self.kv_heads = int(config["num_key_value_heads"])
-            self.window = int(config["sliding_window"])
-            self.vocab = int(config["vocab_size"])
-            self.eps = float(config["rms_norm_eps"])
-            theta = float(
-                (config.get("rope_parameters") or {}).get("rope_theta", config.get("rope_theta", 1e4))
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"config.json: key {error} is missing or not a number") from None
-        kinds = config.get("layer_types") or []
-        if list(kinds) != ["sliding_attention"] * self.layers:
+        if not isinstance(config, Mapping):
+            raise BundleError("config.json: is not an object")
+        self.layers = _positive(config, "num_hidden_layers")
+        self.hidden = _positive(config, "hidden_size")
+        self.heads = _positive(config, "num_attention_heads")
+        self.kv_heads = _positive(config, "num_key_value_heads")
+        self.window = _positive(config, "sliding_window")
+        self.vocab = _positive(config, "vocab_size")
+        self.eps = _number(config, "rms_norm_eps")
+        if config.get("layer_types") != ["sliding_attention"] * self.layers:
             raise BundleError(
                 "config.json: layer_types must be sliding_attention in every layer; "
                 "a model trained with full attention cannot be served from a rolling cache"
             )
-        self.head_dim = int(config.get("head_dim") or self.hidden // self.heads)
-        self.rope = FixedPointRope(self.head_dim, theta)
+        if config.get("hidden_act", "silu") != "silu":
+            raise BundleError(f"config.json: hidden_act {config['hidden_act']!r} is not supported, only silu")
+        self.head_dim = _positive(config, "head_dim") if config.get("head_dim") else self.hidden // self.heads
+        if self.heads % self.kv_heads or self.head_dim % 2:
+            raise BundleError("config.json: heads must divide by key/value heads, and head_dim by two")
+        self.rope = FixedPointRope(self.head_dim, _rope_theta(config))
         self._take_weights(weights)
-        self._masks: dict[tuple[int, int], torch.Tensor] = {}
+        # Row i hides from query i of a block all keys but itself and the `window - 1` before it; blocks
+        # with fewer queries or keys use the corner that fits.
+        distance = torch.arange(_QUERY_BLOCK)[:, None] + self.window - 1
+        distance = distance - torch.arange(_QUERY_BLOCK + self.window - 1)[None]
+        hidden = (distance < 0) | (distance >= self.window)
+        self._whole_mask = torch.zeros(hidden.shape).masked_fill(hidden, float("-inf"))
 
     def _take_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         def weight(name: str, *shape: int) -> torch.Tensor:
             tensor = weights.get(name)
             if tensor is None:
                 raise BundleError(f"model.safetensors: tensor {name} is missing")
+            if not bool(torch.isfinite(tensor).all()):
+                raise BundleError(f"model.safetensors: tensor {name} holds values that are no numbers")
             if tuple(tensor.shape) != shape:
                 raise BundleError(
                     f"model.safetensors: tensor {name} has shape {tuple(tensor.shape)}, not {shape}"
@@ -182,11 +189,30 @@ class Qwen2:
 
     def _mask(self, queries: int, keys: int) -> torch.Tensor:
         """Additive mask of the last `queries` of `keys` positions: causal, and at most `window` back."""
-        mask = self._masks.get((queries, keys))
-        if mask is None:
-            distance = torch.arange(keys - queries, keys)[:, None] - torch.arange(keys)[None]
-            hidden = (distance < 0) | (distance >= self.window)
-            mask = torch.zeros(queries, keys).masked_fill(hidden, float("-inf"))
-            if len(self._masks) < 256:
-                self._masks[queries, keys] = mask
-        return mask
+        first = self.window - 1 + queries - keys
+        return self._whole_mask[:queries, first : first + keys]
+
+
+def _number(config: Mapping[str, Any], key: str) -> float:
+    value = config.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BundleError(f"config.json: {key} is {value!r}, but must be a number")
+    return float(value)
+
+
+def _positive(config: Mapping[str, Any], key: str) -> int:
+    value = config.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
+        raise BundleError(f"config.json: {key} is {value!r}, but must be a positive whole number")
+    return value
+
+
+def _rope_theta(config: Mapping[str, Any]) -> float:
+    """Base of the rotary phases; transformers 5 keeps it in `rope_parameters`, 4 at the top."""
+    parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(parameters, Mapping):
+        raise BundleError(f"config.json: rope_parameters is {parameters!r}, but must be an object")
+    kind = parameters.get("rope_type", "default")
+    if kind != "default":
+        raise BundleError(f"config.json: rope_type {kind!r} is not supported: its phases change with length")
+    return _number({"rope_theta": 1e4, **config, **parameters}, "rope_theta")

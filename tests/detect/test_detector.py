@@ -6,7 +6,7 @@ A comes every 10 ms within 1 ms and is overdue 12 ms after its last line; B ever
 import pytest
 
 from ecustream.traffic import STATE_INIT
-from tests.detect.scripts import at, closes, every, feed, names, ns, opens, pdu, scored, watching
+from tests.detect.scripts import Came, at, closes, every, feed, names, ns, opens, pdu, scored, watching
 
 A, B = pdu("A"), pdu("B", 100)
 JITTERY = pdu("J", 100, one_ms=(50, 150), two_ms=(140, 260))
@@ -41,11 +41,11 @@ def test_deadline_passes_without_any_line() -> None:
 
 
 def test_late_arrival_belongs_to_the_episode_of_its_silence() -> None:
-    """The message that comes after all is counted in the silence, which closes as one with its arrival."""
+    """The message that comes after all is counted, and `frames` is from the last before it on."""
     events = feed(watching(), at(0, 10, 20, 55), every(10, 65, 1500), finish=True)
     assert {event.id for event in events} == {"1"}
     (close,) = closes(events)
-    assert (close.kind, close.lines, close.frames) == ("silence", 1, (4, 4))
+    assert (close.kind, close.lines, close.frames) == ("silence", 1, (3, 4))
     assert (close.start_ns, close.end_ns) == (ns(30), ns(55))
     assert close.evidence == "late"
     assert "35.0 ms after its last occurrence" in close.reason
@@ -88,6 +88,32 @@ def test_vanished_pdu_does_not_swallow_later_findings() -> None:
     assert (first.kind, names(first)) == ("silence", {"A"})
     assert (second.kind, names(second)) == ("anomaly", {"B"})
     assert [event.id for event in closes(events)] == [second.id, first.id]
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        pytest.param(at(60_000, pdu="B", delta_nats=30), id="delta"),
+        pytest.param(
+            at(60_000, pdu="B", name_nats=30),
+            id="name",
+            marks=pytest.mark.xfail(
+                strict=True, reason="bus.overdue mutes the name for as long as any PDU stays away"
+            ),
+        ),
+    ],
+)
+def test_vanished_pdu_does_not_silence_the_model(strange: list[Came]) -> None:
+    """Long after a PDU vanished for good a line that the model finds strange is still found."""
+    events = feed(watching(A, B), at(0, 10, 20), every(100, 0, 60_000, pdu="B"), strange)
+    assert [names(event) for event in opens(events)] == [{"A"}, {"B"}]
+
+
+@pytest.mark.xfail(strict=True, raises=KeyError, reason="_overdue looks up the bus of training")
+def test_pdu_that_comes_on_another_bus_than_in_training_is_watched_there() -> None:
+    """Where the key is the name alone a PDU may come from a bus that training did not see."""
+    events = feed(watching(), at(0, 10, 20, source="ETH9"), until_ms=40)
+    assert [(event.kind, event.source, names(event)) for event in events] == [("silence", "ETH9", {"A"})]
 
 
 def test_pdu_that_never_came_since_the_start() -> None:

@@ -29,8 +29,8 @@ NAMES_FROM = 3 + 3 + 128 + 64
 def delta_position(delta_ns: int, cycle_ns: int) -> tuple[int, float]:
     """First id of the kind of bins that a delta time falls into, and where between them it lies."""
     if cycle_ns:
-        low, high = math.asinh(-1 / 0.02), math.asinh(1e4 / 0.02)
-        position = (math.asinh((delta_ns / cycle_ns - 1) / 0.02) - low) / (high - low) * 128
+        width = math.asinh(1 / 0.02) / 32
+        position = float(round(math.asinh((delta_ns / cycle_ns - 1) / 0.02) / width) + 32)
         return 6, min(max(position, 0.0), 127.0)
     position = math.log10(max(delta_ns, 1000) / 1000) / 9 * 64
     return 6 + 128, min(position, 63.0)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecustream.errors import InputError
+from ecustream.errors import ConfigError, InputError
 from ecustream.scoring.qwen2 import Qwen2
 from training import pretrain as module
 from training.pretrain import PretrainConfig, TokenTrace, pretrain
@@ -154,10 +154,10 @@ def test_time_ends_the_training_with_what_it_has() -> None:
     assert result.validation_nats == pytest.approx(nats_per_token(result.model, cycle(200)), abs=1e-3)
 
 
-@pytest.mark.xfail(strict=True, raises=ZeroDivisionError, reason="no time at all is divided by")
-def test_no_time_at_all_is_no_crash() -> None:
-    """`--minutes 0` trains as little as can be."""
-    assert trained([cycle(600)], [cycle(200)], max_seconds=0.0).stopped == "time"
+def test_no_time_at_all_is_refused() -> None:
+    """`--minutes 0` is refused in a sentence."""
+    with pytest.raises(ConfigError, match="no time"):
+        trained([cycle(600)], [cycle(200)], max_seconds=0.0)
 
 
 def test_a_loss_that_is_not_a_number_is_a_sentence() -> None:
