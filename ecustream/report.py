@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from ecustream.service import PduSummary, RunSummary
+from ecustream.summary import PduSummary, RunSummary
 from ecustream.units import duration
 
 __all__ = ["print_summary"]

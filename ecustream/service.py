@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,46 +30,19 @@ from ecustream.ring import Ring, RingCancelled
 from ecustream.scores import ScoreBlock
 from ecustream.scoring.manifest import BundleFiles, BundleInfo, read_bundle
 from ecustream.source import TraceLines
+from ecustream.summary import RunSummary
 from ecustream.traffic import Line
 
 if TYPE_CHECKING:
     from ecustream.scoring.bundle import Bundle
 
-__all__ = ["PduSummary", "Run", "RunSummary"]
+__all__ = ["Run"]
 
 _KNOWN_AFTER_LINES = 200
 _LEAST_KNOWN_SHARE = 0.1
 _CLOCK_STEP_NS = 1_000_000_000
 _TICK_S = 0.02
 _STATUS_S = 1.0
-
-
-@dataclass
-class PduSummary:
-    """What a run saw of one PDU; `worst_nats` is the strongest evidence of an episode it took part in."""
-
-    name: str
-    source: str
-    cycle_ns: int
-    lines: int = 0
-    episodes: int = 0
-    worst_nats: float = 0.0
-    worst_reason: str = ""
-
-
-@dataclass
-class RunSummary:
-    """The outcome of a run: events by kind, PDUs, the ledger, and sentences on what went wrong."""
-
-    run: str
-    ledger: Ledger
-    seconds: float = 0.0
-    first_score_s: float = 0.0
-    traffic_s: float = 0.0
-    episodes: Counter[str] = field(default_factory=Counter)
-    pdus: dict[str, PduSummary] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    interrupted: bool = False
 
 
 class Run:
@@ -123,7 +95,8 @@ class Run:
                 f"{model}: was trained with input.key = {self._files.info.key!r}, "
                 f"this run has {config.input.key!r}"
             )
-        self.summary = RunSummary(_run_id(config, trace, self._files), self.ledger)
+        cycles = {pdu.key: pdu.cycle_ns for pdu in self.calibration.pdus}
+        self.summary = RunSummary(_run_id(config, trace, self._files), self.ledger, cycles)
         self._ring = Ring(config.ring.lines, "block", self.ledger)
         self._pacer = None if config.scoring.speed == "max" else Pacer(config.scoring.speed)
         self._stops = 0
@@ -131,8 +104,6 @@ class Run:
         self._kind_seq: Counter[str] = Counter()
         self._last_ns = 0
         self._first_ns = 0
-        self._cycles = {pdu.key: pdu.cycle_ns for pdu in self.calibration.pdus}
-        self._unknown_lines = 0
         self._known_checked = False
         self._status_due = 0.0
         self._status_lines = 0
@@ -250,7 +221,7 @@ class Run:
             summary.first_score_s = time.monotonic() - started
         self._last_ns = max(self._last_ns, lines[-1].time_ns)
         self.ledger.end("lines", "scored", len(lines))
-        self._count(lines)
+        summary.count(lines)
         self._check_known(at_end=False)
         if self._score_log is not None:
             self._score_log.write(block)
@@ -264,23 +235,11 @@ class Run:
         scored = self.ledger.ends["lines"]["scored"]
         self._on_progress(self._lines.bytes_read, f"{scored:,} lines, {summary.episodes.total()} episodes")
 
-    def _count(self, lines: list[Line]) -> None:
-        known = self._cycles
-        for key, count in Counter([line.stream.key for line in lines]).items():
-            pdu = self.summary.pdus.get(key)
-            if pdu is None:
-                stream = next(line.stream for line in lines if line.stream.key == key)
-                pdu = PduSummary(stream.name, stream.source, known.get(key, 0))
-                self.summary.pdus[key] = pdu
-            pdu.lines += count
-            if key not in known:
-                self._unknown_lines += count
-
     def _check_known(self, *, at_end: bool) -> None:
         scored = self.ledger.ends["lines"]["scored"]
         if self._known_checked or not scored or not (at_end or scored >= _KNOWN_AFTER_LINES):
             return
-        known_share = 1 - self._unknown_lines / scored
+        known_share = 1 - self.summary.unknown_lines / scored
         if known_share < _LEAST_KNOWN_SHARE:
             raise BundleError(
                 f"{self._model}: was made for another vehicle: it knows {100 * known_share:.0f} % of the "
@@ -332,18 +291,7 @@ class Run:
             event.id = f"{event.run}-{event.id}"
             self.ledger.enter("events")
             self._sinks.emit(event)
-            if event.phase == "open":
-                self.summary.episodes[event.kind] += 1
-            elif event.phase == "close":
-                self._remember(event)
-
-    def _remember(self, event: Event) -> None:
-        names = {pdu.name for pdu in event.pdus}
-        for pdu in self.summary.pdus.values():
-            if pdu.name in names and pdu.source == event.source:
-                pdu.episodes += 1
-                if event.score.evidence > pdu.worst_nats:
-                    pdu.worst_nats, pdu.worst_reason = event.score.evidence, event.reason
+            self.summary.take(event)
 
     def _publish_status(self, state: State) -> None:
         if self._publisher is not None:

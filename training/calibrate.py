@@ -34,6 +34,7 @@ _MIN_LINES = 20
 _MAX_CYCLES = 3.0
 _LEAST_PRESENCE = 0.3
 _JOIN_NS = 500_000_000
+_LONGEST_PAUSE_NS = 10_000_000_000
 
 Times = npt.NDArray[np.int64]
 
@@ -277,14 +278,19 @@ def _assemble(
 def _peaks(calibration: Calibration, blocks: Sequence[ScoreBlock]) -> list[float]:
     """The peaks of the model's evidence, of those within a join window only the highest."""
     excursions: list[tuple[int, float]] = []
-    detector = Detector(
-        calibration,
-        Thresholds(float("inf"), float("inf")),
-        evidence=frozenset({"delta", "name"}),
-        excursions=excursions,
-    )
+    detector, last_ns = None, 0
     for block in blocks:
+        first_ns = block.lines[0].time_ns
+        # Another drive: what one ends with must not be judged together with what the next begins with.
+        if detector is None or not 0 <= first_ns - last_ns <= _LONGEST_PAUSE_NS:
+            detector = Detector(
+                calibration,
+                Thresholds(float("inf"), float("inf")),
+                evidence=frozenset({"delta", "name"}),
+                excursions=excursions,
+            )
         detector.step(block.rows())
+        last_ns = block.lines[-1].time_ns
     peaks: list[float] = []
     newest_ns = -_JOIN_NS
     for time_ns, peak in sorted(excursions):

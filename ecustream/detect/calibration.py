@@ -1,8 +1,10 @@
 """What clean traffic looks like: intervals and surprisal of every PDU, and how rare a score is."""
 
 import math
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from ecustream.errors import BundleError
 
@@ -17,6 +19,11 @@ __all__ = [
 
 CALIBRATION_FORMAT = 1
 
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[int, Meta(ge=0)]
+_LEAST_HOURS = 1e-4
+"""Traffic too short to count hours in is taken for a third of a second, so that rates stay finite."""
+
 
 class Tail(msgspec.Struct, frozen=True):
     """An exponential tail: an excess x > 0 is exceeded in clean traffic with exp(-rarity(x)).
@@ -25,7 +32,7 @@ class Tail(msgspec.Struct, frozen=True):
     """
 
     at_zero_nats: float
-    scale: float
+    scale: Positive
 
     def rarity(self, excess: float) -> float:
         """Nats of `excess`; 0 where it does not exceed zero."""
@@ -59,20 +66,20 @@ class PduCalibration(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     source: str
     lines: int
-    cycle_ns: int
+    cycle_ns: NotNegative
     shortest_ns: tuple[int, int]
     longest_ns: tuple[int, int]
     delta_onset_nats: float
-    delta_scale_nats: float
+    delta_scale_nats: Positive
     name_onset_nats: float
-    name_scale_nats: float
+    name_scale_nats: Positive
 
 
 class BusCalibration(msgspec.Struct, frozen=True, kw_only=True):
     """A whole bus in clean traffic: the longest time in which it carried nothing at all."""
 
     source: str
-    longest_pause_ns: int
+    longest_pause_ns: NotNegative
 
 
 class Peaks(msgspec.Struct, frozen=True):
@@ -83,18 +90,20 @@ class Peaks(msgspec.Struct, frozen=True):
     which one standard error is added, since the answer lies far beyond what was observed.
     """
 
-    hours: float
+    hours: Annotated[float, Meta(ge=0)]
     nats: list[float]
 
     def threshold_nats(self, false_alarms_per_hour: float) -> float:
         """The evidence that clean traffic reaches `false_alarms_per_hour` times an hour."""
         onset, scale, count = self._tail()
-        return onset + scale * max(0.0, math.log(count / (self.hours * false_alarms_per_hour)))
+        return onset + scale * max(
+            0.0, math.log(count / (max(self.hours, _LEAST_HOURS) * false_alarms_per_hour))
+        )
 
     def false_alarms_per_hour(self, evidence_nats: float) -> float:
         """How often clean traffic reaches `evidence_nats`, by the same tail."""
         onset, scale, count = self._tail()
-        return count / self.hours * math.exp(min(0.0, -(evidence_nats - onset) / scale))
+        return count / max(self.hours, _LEAST_HOURS) * math.exp(min(0.0, -(evidence_nats - onset) / scale))
 
     def _tail(self) -> tuple[float, float, int]:
         """Onset, mean excess plus one standard error, and count of the tail."""
@@ -125,7 +134,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     name: Tail
     drift_nats: float
     clean_lines: int
-    lines_per_hour: float
+    lines_per_hour: Positive
     model_peaks: Peaks
 
     def interval_threshold_nats(self, false_alarms_per_hour: float) -> float:

@@ -72,7 +72,7 @@ class Debounce:
     def _gain(self, rarity_nats: float) -> float:
         if self._window:
             self._window -= 1
-            gain = max(0.0, rarity_nats - self._held)
+            gain = max(0.0, rarity_nats - max(self._held, self._drift))
             self._held = max(self._held, rarity_nats)
             return gain
         if rarity_nats > 0.0:

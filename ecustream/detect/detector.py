@@ -7,8 +7,9 @@ from typing import NamedTuple
 from ecustream.detect.calibration import Calibration, PduCalibration
 from ecustream.detect.debounce import Debounce
 from ecustream.detect.episodes import Episodes, Sighting
-from ecustream.detect.intervals import Deviation, IntervalWatch
+from ecustream.detect.intervals import Deviation
 from ecustream.detect.reasons import interval_reason, overdue_reason, surprise_reason
+from ecustream.detect.watched import Bus, Watched
 from ecustream.events import Event, Evidence
 from ecustream.scores import FIELD_DELTA, FIELD_NAME, FIELDS, LineScore
 from ecustream.traffic import STATE_INIT, Line, Stream
@@ -25,9 +26,8 @@ Expectation = Callable[[int, Stream], str | None]
 _MODEL_SHARE = 0.2
 """Of the false alarm budget: the tail of the model's evidence is the less certain one."""
 
-_STALE_NS = 5_000_000_000
-_PAUSE_FACTOR = 3
-_PAUSE_FLOOR_NS = 50_000_000
+_DISTURBED_NS = 10_000_000_000
+"""So long after a PDU went missing the model may still be puzzled by it; after that it counts again."""
 
 
 class Thresholds(NamedTuple):
@@ -42,46 +42,6 @@ class Thresholds(NamedTuple):
         model = _MODEL_SHARE * false_alarms_per_hour
         single = calibration.interval_threshold_nats(false_alarms_per_hour - model)
         return cls(max(single - calibration.drift_nats, 1.0), calibration.model_peaks.threshold_nats(model))
-
-
-class _Watched:
-    """Everything remembered of one known PDU."""
-
-    __slots__ = ("cal", "expiry_ns", "interval", "intervals", "last_frame", "model", "overdue", "stream")
-
-    def __init__(
-        self,
-        cal: PduCalibration,
-        stream: Stream,
-        thresholds: Thresholds,
-        drift_nats: float,
-        counts_cycles: float,
-    ) -> None:
-        self.cal = cal
-        self.stream = stream
-        self.intervals = IntervalWatch(cal, counts_cycles) if cal.cycle_ns else None
-        self.interval = Debounce(thresholds.interval_nats, drift_nats, overlap=2)
-        self.model = Debounce(thresholds.model_nats, drift_nats, adapt=True)
-        self.expiry_ns = max(_STALE_NS, 5 * cal.cycle_ns)
-        self.overdue = False
-        self.last_frame = 0
-
-
-class _Bus:
-    """Everything remembered of one bus."""
-
-    __slots__ = ("disturbed_ns", "last_ns", "limit_ns", "overdue", "pause_ns", "silent", "stream")
-
-    def __init__(self, source: str, pause_ns: int) -> None:
-        self.stream = Stream(-1, f"bus|{source}", f"all of {source}", source, "", 0, "", 0)
-        self.pause_ns = pause_ns
-        self.limit_ns = max(_PAUSE_FACTOR * pause_ns, pause_ns + _PAUSE_FLOOR_NS)
-        self.last_ns = 0
-        self.silent = False
-        # While PDUs are missing or out of time, and shortly after, the model's context is none that it
-        # was calibrated on: what it says of other PDUs then is an echo.
-        self.overdue = 0
-        self.disturbed_ns = 0
 
 
 class Detector:
@@ -118,13 +78,13 @@ class Detector:
         self._evidence = evidence
         self._excursions = excursions
         self._of_key = {pdu.key: pdu for pdu in calibration.pdus}
-        self._watched: list[_Watched | None] = []
-        self._by_key: dict[str, _Watched] = {}
+        self._watched: list[Watched | None] = []
+        self._by_key: dict[str, Watched] = {}
         self._unknown: set[int] = set()
-        self._buses: dict[str, _Bus] = {}
+        self._buses: dict[str, Bus] = {}
         self._pauses = {bus.source: bus.longest_pause_ns for bus in calibration.buses}
         # (time, order, PDU): an entry counts only if it still is that PDU's own deadline.
-        self._deadlines: list[tuple[int, int, _Watched]] = []
+        self._deadlines: list[tuple[int, int, Watched]] = []
         self._order = 0
         self._overdue_cycles = max(
             calibration.interval.excess(thresholds.interval_nats + calibration.drift_nats), 1e-6
@@ -143,13 +103,13 @@ class Detector:
                 self.advance(now, events)
             elif now < self._now:
                 now = self._now
-            bus = self._buses.get(line.stream.source)
-            if bus is None:
-                bus = self._start_bus(line.stream.source, now)
-            elif bus.silent:
+            bus = self._buses.get(line.stream.source) or self._start_bus(line.stream.source, now)
+            if bus.silent:
                 bus.silent = False
-                self.episodes.closed(bus.stream.key, now)
+                self.episodes.closed(bus.stream.key, now, lasted=True)
             bus.last_ns = now
+            if bus.initialized == (line.state == STATE_INIT):
+                self._change_state(bus, now)
             index = line.stream.index
             watched = self._watched[index] if index < len(self._watched) else None
             if watched is None:
@@ -163,40 +123,38 @@ class Detector:
         return events
 
     def advance(self, time_ns: int, events: list[Event] | None = None) -> list[Event]:
-        """Let capture time pass without lines; deadlines that it passes bring about events."""
+        """Let capture time pass without lines; what falls due on the way is told in order of time."""
         events = [] if events is None else events
-        for bus in self._buses.values():
-            silent_at = bus.last_ns + bus.limit_ns
-            if time_ns > silent_at and not bus.silent:
-                self._pass_deadlines(silent_at, events)
-                self._bus_silent(bus, silent_at, events)
-        self._pass_deadlines(time_ns, events)
-        check = self.episodes.next_check_ns
-        if check is not None and time_ns >= check:
-            events += self.episodes.advance(time_ns)
+        deadlines = self._deadlines
+        while True:
+            silent = min(self._buses.values(), key=lambda bus: bus.silent_ns, default=None)
+            silent_ns = time_ns if silent is None else silent.silent_ns
+            overdue_ns = deadlines[0][0] if deadlines else time_ns
+            told_ns = self.episodes.due_ns
+            if told_ns is not None and told_ns <= min(silent_ns, overdue_ns, time_ns):
+                events += self.episodes.advance(told_ns)
+            elif silent is not None and silent_ns <= overdue_ns and silent_ns < time_ns:
+                self._bus_silent(silent, silent_ns, events)
+            elif overdue_ns < time_ns:
+                at, _, watched = heapq.heappop(deadlines)
+                if watched.deadline_ns == at:
+                    self._overdue(watched, at, events)
+            else:
+                break
         self._now = max(self._now, time_ns)
         return events
-
-    def _pass_deadlines(self, time_ns: int, events: list[Event]) -> None:
-        deadlines = self._deadlines
-        while deadlines and deadlines[0][0] < time_ns:
-            at, _, watched = heapq.heappop(deadlines)
-            self._overdue(watched, at, events)
 
     def gap(self, time_ns: int, source: str, why: str) -> list[Event]:
         """The capture lost something before `time_ns`: forget all history, judge nothing across it."""
         events = self.episodes.finish(self._now) if self._now else []
-        self._deadlines.clear()
         for watched in self._by_key.values():
-            watched.interval.reset()
-            watched.model.reset()
-            watched.overdue = False
-            if watched.intervals is not None:
-                watched.intervals.reset()
-        for bus in self._buses.values():
-            bus.silent, bus.last_ns, bus.overdue = False, time_ns, 0
+            watched.forget()
         start = self._now or time_ns
         self._now = time_ns
+        for bus in self._buses.values():
+            bus.silent, bus.last_ns, bus.overdue, bus.gap = False, time_ns, 0, True
+            if bus.initialized:
+                self._expect_all(bus, time_ns)
         return events + self.episodes.capture_gap(start, time_ns, source, why)
 
     def finish(self) -> list[Event]:
@@ -205,20 +163,21 @@ class Detector:
 
     # One line.
 
-    def _judge(self, watched: _Watched, bus: _Bus, score: LineScore, now: int, events: list[Event]) -> None:
+    def _judge(self, watched: Watched, bus: Bus, score: LineScore, now: int, events: list[Event]) -> None:
         deviation, interval_nats = None, 0.0
-        if watched.intervals is not None and score.line.state != STATE_INIT:
+        if watched.intervals is not None and bus.initialized:
             deviation = watched.intervals.arrive(now)
             if deviation is not None and "interval" in self._evidence:
                 interval_nats = self._cal.interval.rarity(deviation.excess_cycles)
             self._set_deadline(watched)
         was_overdue, watched.overdue = watched.overdue, False
         if was_overdue:
-            bus.overdue -= 1
-            bus.disturbed_ns = now + self._join_ns
-        watched.last_frame = score.line.frame
+            bus.overdue = max(0, bus.overdue - 1)
+            if not bus.overdue:
+                bus.disturbed_ns = now + self._join_ns
+        watched.last_frame, watched.came = score.line.frame, True
         delta_nats, name_nats = self._surprise(watched.cal, score)
-        if bus.overdue or now < bus.disturbed_ns:
+        if now < bus.disturbed_ns:
             delta_nats = name_nats = 0.0
         model_nats = max(delta_nats, name_nats)
         interval, model = watched.interval, watched.model
@@ -235,7 +194,7 @@ class Detector:
                 self.episodes.closed(watched.stream.key, now)
             return
         if interval_change == "opened" or (interval.open and (interval_nats > 0 or was_overdue)):
-            bus.disturbed_ns = now + self._join_ns
+            bus.disturbed_ns = max(bus.disturbed_ns, now + self._join_ns)
             sighting = self._interval_sighting(watched, score, now, deviation)
         elif model_change == "opened" or (model.open and model_nats > self._cal.drift_nats):
             sighting = self._model_sighting(watched, score, now, delta_nats, name_nats)
@@ -257,7 +216,7 @@ class Detector:
         return delta_nats, name_nats
 
     def _interval_sighting(
-        self, watched: _Watched, score: LineScore, now: int, deviation: Deviation | None
+        self, watched: Watched, score: LineScore, now: int, deviation: Deviation | None
     ) -> Sighting:
         pdu, delta = watched.cal, score.line.delta_ns or 0
         # A line that ends a silence is late even where its interval stays inside a later reading's bounds.
@@ -272,7 +231,7 @@ class Detector:
         return self._seen(watched, score, start, deviation.side, "deltaTime", nats, reason, model=False)
 
     def _model_sighting(
-        self, watched: _Watched, score: LineScore, now: int, delta_nats: float, name_nats: float
+        self, watched: Watched, score: LineScore, now: int, delta_nats: float, name_nats: float
     ) -> Sighting:
         pdu, line = watched.cal, score.line
         evidence: Evidence = "order"
@@ -295,7 +254,7 @@ class Detector:
 
     def _seen(
         self,
-        watched: _Watched,
+        watched: Watched,
         score: LineScore,
         start_ns: int,
         evidence: Evidence,
@@ -322,31 +281,33 @@ class Detector:
 
     # What does not come.
 
-    def _set_deadline(self, watched: _Watched) -> None:
+    def _set_deadline(self, watched: Watched) -> None:
         assert watched.intervals is not None
-        if "deadline" not in self._evidence:
-            return
-        at = watched.intervals.overdue_ns(self._overdue_cycles)
-        if at is not None:
-            self._order += 1
-            heapq.heappush(self._deadlines, (at, self._order, watched))
+        if "deadline" in self._evidence:
+            at = watched.intervals.overdue_ns(self._overdue_cycles)
+            if at is not None:
+                self._expect(watched, at)
 
-    def _overdue(self, watched: _Watched, at: int, events: list[Event]) -> None:
+    def _expect(self, watched: Watched, at: int) -> None:
+        watched.deadline_ns = at
+        self._order += 1
+        heapq.heappush(self._deadlines, (at, self._order, watched))
+
+    def _overdue(self, watched: Watched, at: int, events: list[Event]) -> None:
         intervals = watched.intervals
         assert intervals is not None
-        if intervals.overdue_ns(self._overdue_cycles) != at and intervals.last_ns is not None:
-            return  # it came in the meantime
-        if watched.overdue:
-            return
-        watched.overdue = True
-        self._buses[watched.cal.source].overdue += 1
+        bus = self._buses[watched.stream.source]
+        watched.overdue, watched.deadline_ns = True, None
+        bus.overdue += 1
+        bus.disturbed_ns = at + _DISTURBED_NS
         cal = watched.cal
         threshold = self._thresholds.interval_nats
         watched.interval.step(threshold + self._cal.drift_nats)
         nats = watched.interval.peak_nats
         last = intervals.last_ns
         per_hour = self._cal.interval_alarms_per_hour(nats + self._cal.drift_nats)
-        reason = overdue_reason(cal, None if last is None else at - last, per_hour)
+        silent_ns = None if last is None else at - last
+        reason = overdue_reason(cal, silent_ns, per_hour, since_gap=watched.came or bus.gap)
         start = at if last is None else last + cal.cycle_ns
         sighting = Sighting(
             watched.stream,
@@ -363,12 +324,13 @@ class Detector:
         if self.episodes.is_open(watched.stream.key):
             events += self.episodes.continued(sighting, expires_ns=None)
         else:
-            events += self.episodes.opened(sighting, "silence", expires_ns=None)
+            part_of = bus.stream.key if bus.silent else None
+            events += self.episodes.opened(sighting, "silence", part_of=part_of)
 
-    def _bus_silent(self, bus: _Bus, at: int, events: list[Event]) -> None:
-        if "deadline" not in self._evidence:
-            return
+    def _bus_silent(self, bus: Bus, at: int, events: list[Event]) -> None:
         bus.silent = True
+        if "deadline" not in self._evidence or bus.pause_ns is None:
+            return
         threshold = self._thresholds.interval_nats
         silent = duration(at - bus.last_ns)
         reason = f"nothing at all came on {bus.stream.source} for {silent}"
@@ -378,27 +340,52 @@ class Detector:
 
     # What comes for the first time.
 
-    def _start_bus(self, source: str, now: int) -> _Bus:
-        bus = self._buses[source] = _Bus(source, self._pauses.get(source, _PAUSE_FLOOR_NS))
-        bus.last_ns = now
-        for pdu in self._cal.pdus:
-            # A PDU that never comes at all is overdue like any other, counted from the bus's first line.
-            if pdu.source == source and pdu.cycle_ns and "deadline" in self._evidence:
-                stream = Stream(-1, pdu.key, pdu.name, source, "", 0, "", 0)
-                watched = self._by_key.setdefault(pdu.key, self._new_watched(pdu, stream))
-                at = now + pdu.longest_ns[0] + round(max(self._overdue_cycles, 2) * pdu.cycle_ns)
-                self._order += 1
-                heapq.heappush(self._deadlines, (at, self._order, watched))
+    def _start_bus(self, source: str, now: int) -> Bus:
+        bus = self._buses[source] = Bus(source, self._pauses.get(source), now)
+        self._expect_all(bus, now)
         return bus
 
-    def _new_watched(self, cal: PduCalibration, stream: Stream) -> _Watched:
-        return _Watched(cal, stream, self._thresholds, self._cal.drift_nats, self._overdue_cycles)
+    def _expect_all(self, bus: Bus, now: int) -> None:
+        """A PDU that never comes at all is overdue like any other, counted from the bus's first line."""
+        if "deadline" not in self._evidence:
+            return
+        source = bus.stream.source
+        for pdu in self._cal.pdus:
+            if pdu.source == source and pdu.cycle_ns:
+                watched = self._by_key.get(pdu.key)
+                if watched is None:
+                    watched = self._new_watched(pdu, Stream(-1, pdu.key, pdu.name, source, "", 0, "", 0))
+                slack = round(max(self._overdue_cycles, 2) * pdu.cycle_ns)
+                self._expect(watched, now + pdu.longest_ns[0] + slack)
 
-    def _watch(self, stream: Stream) -> _Watched | None:
+    def _change_state(self, bus: Bus, now: int) -> None:
+        """The vehicle leaves or enters "not initialized", in which nothing is expected of any PDU."""
+        bus.initialized = not bus.initialized
+        if bus.initialized:
+            self._expect_all(bus, now)
+            return
+        bus.overdue = 0
+        for watched in self._by_key.values():
+            if watched.stream.source == bus.stream.source:
+                watched.forget()
+                self.episodes.closed(watched.stream.key, now)
+
+    def _new_watched(self, cal: PduCalibration, stream: Stream) -> Watched:
+        drift = self._cal.drift_nats
+        watched = self._by_key[cal.key] = Watched(
+            cal,
+            stream,
+            Debounce(self._thresholds.interval_nats, drift, overlap=2),
+            Debounce(self._thresholds.model_nats, drift, adapt=True),
+            self._overdue_cycles,
+        )
+        return watched
+
+    def _watch(self, stream: Stream) -> Watched | None:
         cal = self._of_key.get(stream.key)
         if cal is None:
             return None
-        watched = self._by_key.setdefault(stream.key, self._new_watched(cal, stream))
+        watched = self._by_key.get(stream.key) or self._new_watched(cal, stream)
         watched.stream = stream
         self._watched += [None] * (stream.index + 1 - len(self._watched))
         self._watched[stream.index] = watched

@@ -13,6 +13,7 @@ from ecustream.traffic import Line, Stream
 __all__ = ["Episodes", "Finding", "Sighting"]
 
 _UPDATE_EVERY_NS = 250_000_000
+_NEVER_NS = 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -63,6 +64,7 @@ class _Episode:
     surprisal_nats: float | None = None
     told_ns: int = 0
     untold: bool = False
+    quiet_ns: int = 0
 
     def take(self, finding: Finding, sighting: Sighting) -> None:
         self.newest_ns = max(self.newest_ns, sighting.time_ns)
@@ -82,6 +84,10 @@ class _Episode:
             self.perplexity = max(self.perplexity or 0.0, sighting.perplexity)
         if sighting.surprisal_nats is not None:
             self.surprisal_nats = max(self.surprisal_nats or 0.0, sighting.surprisal_nats)
+
+    def expires_ns(self, key: str) -> int:
+        expires = self.findings[key].expires_ns
+        return _NEVER_NS if expires is None else expires
 
     def event(self, phase: str, at_ns: int, reason: str | None = None) -> Event:
         assert self.best is not None
@@ -138,6 +144,9 @@ class Episodes:
     Args:
         join_ns: findings that open within it of an episode's newest evidence join it; it closes when
             nothing in it is conspicuous any more and nothing came for as long.
+
+    Attributes:
+        due_ns: the next time at which `advance` has something to tell; None while nothing is open.
     """
 
     def __init__(self, join_ns: int) -> None:
@@ -145,15 +154,27 @@ class Episodes:
         self._count = 0
         self._open: list[_Episode] = []
         self._finding_of: dict[str, Finding] = {}
-        self.next_check_ns: int | None = None
+        self.due_ns: int | None = None
 
     def opened(
-        self, sighting: Sighting, kind: Kind = "anomaly", expires_ns: int | None = None
+        self,
+        sighting: Sighting,
+        kind: Kind = "anomaly",
+        expires_ns: int | None = None,
+        part_of: str | None = None,
     ) -> list[Event]:
-        """A PDU became conspicuous."""
+        """A PDU became conspicuous.
+
+        Args:
+            sighting: what it showed.
+            kind: of the episode, should this begin one.
+            expires_ns: when the finding is over if nothing more is heard of it; None for never.
+            part_of: key of another open finding that explains this one, so that they are one episode.
+        """
         stream = sighting.stream
-        events = []
-        episode = self._joinable(stream.source, sighting.time_ns, kind)
+        events: list[Event] = []
+        reason = self._finding_of.get(part_of) if part_of is not None else None
+        episode = reason.episode if reason else self._joinable(stream.source, sighting.time_ns, kind)
         phase = "update"
         if episode is None:
             self._count += 1
@@ -165,13 +186,14 @@ class Episodes:
             finding = episode.findings[stream.key] = Finding(stream, episode, expires_ns)
         finding.expires_ns = expires_ns
         self._finding_of[stream.key] = finding
+        finding.expires_ns = expires_ns
         episode.active.add(stream.key)
         episode.take(finding, sighting)
-        self._schedule(sighting.time_ns)
         if phase == "open" or sighting.time_ns - episode.told_ns >= _UPDATE_EVERY_NS:
             events.append(episode.event(phase, sighting.time_ns))
         else:
             episode.untold = True
+        self._schedule()
         return events
 
     def continued(self, sighting: Sighting, expires_ns: int | None = None) -> list[Event]:
@@ -185,33 +207,59 @@ class Episodes:
         episode.take(finding, sighting)
         if episode.best is not before:
             episode.untold = True
-        self._schedule(sighting.time_ns)
+        events = []
         if episode.untold and sighting.time_ns - episode.told_ns >= _UPDATE_EVERY_NS:
-            return [episode.event("update", sighting.time_ns)]
-        return []
+            events.append(episode.event("update", sighting.time_ns))
+        self._schedule()
+        return events
 
-    def closed(self, key: str, time_ns: int) -> None:
-        """A PDU is inconspicuous again; its episode closes later, with `advance`."""
+    def closed(self, key: str, time_ns: int, *, lasted: bool = False) -> None:
+        """A PDU is inconspicuous again; its episode closes later, with `advance`.
+
+        Args:
+            key: the PDU.
+            time_ns: since when.
+            lasted: whether what it showed lasted until now, as a silence does.
+        """
         finding = self._finding_of.pop(key, None)
         if finding is not None:
-            finding.episode.active.discard(key)
-            self._schedule(time_ns)
+            episode = finding.episode
+            episode.active.discard(key)
+            episode.quiet_ns = max(episode.quiet_ns, time_ns)
+            if lasted:
+                episode.newest_ns = max(episode.newest_ns, time_ns)
+            self._schedule()
 
     def advance(self, time_ns: int) -> list[Event]:
-        """Close the episodes in which nothing has happened for long enough."""
-        events, remaining = [], []
-        for episode in self._open:
-            for key in list(episode.active):
-                expires = episode.findings[key].expires_ns
-                if expires is not None and expires <= time_ns:
-                    self.closed(key, time_ns)
-            if not episode.active and time_ns - episode.newest_ns >= self._join_ns:
-                events.append(episode.event("close", time_ns))
-            else:
-                remaining.append(episode)
-        self._open = remaining
-        self.next_check_ns = time_ns + self._join_ns if remaining else None
+        """Tell what becomes due up to `time_ns`: updates that were held back, and closes."""
+        events: list[Event] = []
+        while self.due_ns is not None and self.due_ns <= time_ns:
+            due = self.due_ns
+            for episode in list(self._open):
+                for key in [k for k in episode.active if episode.expires_ns(k) <= due]:
+                    self.closed(key, episode.expires_ns(key))
+                if not episode.active and self._close_ns(episode) <= due:
+                    self._open.remove(episode)
+                    events.append(episode.event("close", due))
+                elif episode.untold and episode.told_ns + _UPDATE_EVERY_NS <= due:
+                    events.append(episode.event("update", due))
+            self._schedule()
         return events
+
+    def _close_ns(self, episode: _Episode) -> int:
+        return max(episode.newest_ns + self._join_ns, episode.quiet_ns)
+
+    def _schedule(self) -> None:
+        """Find the next moment at which `advance` has something to do."""
+        due: list[int] = []
+        for episode in self._open:
+            due += [episode.expires_ns(key) for key in episode.active]
+            if not episode.active:
+                due.append(self._close_ns(episode))
+            if episode.untold:
+                due.append(episode.told_ns + _UPDATE_EVERY_NS)
+        soonest = min(due, default=_NEVER_NS)
+        self.due_ns = None if soonest >= _NEVER_NS else soonest
 
     def finish(self, time_ns: int) -> list[Event]:
         """Close everything, as at the end of a trace; what is still open says so."""
@@ -220,7 +268,7 @@ class Episodes:
             assert episode.best is not None
             still = f"{episode.best.reason}; still so at the end" if episode.active else None
             events.append(episode.event("close", time_ns, still))
-        self._open, self.next_check_ns = [], None
+        self._open, self.due_ns = [], None
         self._finding_of.clear()
         return events
 
@@ -251,7 +299,3 @@ class Episodes:
             if fits and episode.source == source and time_ns - episode.newest_ns <= self._join_ns:
                 return episode
         return None
-
-    def _schedule(self, time_ns: int) -> None:
-        if self.next_check_ns is None:
-            self.next_check_ns = time_ns + self._join_ns

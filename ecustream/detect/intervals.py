@@ -101,7 +101,13 @@ class IntervalWatch:
         return any(low <= span <= high for low, high in zip(self._shortest, self._longest, strict=True))
 
     def overdue_ns(self, excess_cycles: float) -> int | None:
-        """The time at which the next occurrence will be late by `excess_cycles`; None before the first."""
+        """The time at which the next occurrence will be late by `excess_cycles`; None before the first.
+
+        After a line that was odd the sender may have kept its raster, which gives the later time.
+        """
         if self.last_ns is None:
             return None
-        return self.last_ns + self._longest[0] + round(excess_cycles * self._cycle)
+        latest = self.last_ns + self._longest[0]
+        if self._suspect is not None:
+            latest = max(latest, self._suspect + self._longest[1])
+        return latest + round(excess_cycles * self._cycle)

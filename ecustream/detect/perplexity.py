@@ -39,8 +39,8 @@ class PerplexityFilter:
         events: list[Event] = []
         for score in scores:
             self._now = max(self._now, score.line.time_ns)
-            check = self.episodes.next_check_ns
-            if check is not None and self._now >= check:
+            due = self.episodes.due_ns
+            if due is not None and due <= self._now:
                 events += self.episodes.advance(self._now)
             above = not score.warming and score.perplexity > self._threshold
             if above:

@@ -108,7 +108,6 @@ def test_threshold_of_hardly_any_peaks_is_finite(nats: list[float]) -> None:
     assert math.isfinite(Peaks(0.1, nats).threshold_nats(1.0))
 
 
-@pytest.mark.xfail(strict=True, raises=ZeroDivisionError, reason="Peaks(hours=0) divides by zero hours")
 def test_threshold_without_any_hour_of_clean_traffic_is_finite() -> None:
     """A calibration whose held-out traffic was too short to count hours in does not raise in `run`."""
     assert math.isfinite(Peaks(0.0, []).threshold_nats(1.0))
@@ -152,7 +151,6 @@ def test_damaged_file_is_refused_in_one_sentence(data: bytes, words: str) -> Non
     [{"interval": {"at_zero_nats": 7.0, "scale": 0.0}}, {"lines_per_hour": 0.0}],
     ids=["scale 0", "no lines"],
 )
-@pytest.mark.xfail(strict=True, reason="decode_calibration accepts values by which detection divides")
 def test_values_that_cannot_be_used_are_refused(damage: dict[str, object]) -> None:
     """A scale or a rate of zero is damage that is found when the bundle is read."""
     with pytest.raises(BundleError):

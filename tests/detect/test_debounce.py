@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,9 +71,6 @@ def test_overlap_ends_after_its_lines() -> None:
     assert changes([9.0, 0.0, 0.0, 9.0], overlap=2) == [None, None, None, "opened"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a piece that begins below the drift is charged its first line and not the drift"
-)
 def test_strongest_line_of_an_overlap_is_charged_the_drift() -> None:
     """Whether a negligible line came just before does not lower what a line must show to open."""
     assert changes([9.0], overlap=2) == [None]

@@ -97,9 +97,6 @@ def test_vanished_pdu_does_not_swallow_later_findings() -> None:
         pytest.param(
             at(60_000, pdu="B", name_nats=30),
             id="name",
-            marks=pytest.mark.xfail(
-                strict=True, reason="bus.overdue mutes the name for as long as any PDU stays away"
-            ),
         ),
     ],
 )
@@ -109,7 +106,6 @@ def test_vanished_pdu_does_not_silence_the_model(strange: list[Came]) -> None:
     assert [names(event) for event in opens(events)] == [{"A"}, {"B"}]
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="_overdue looks up the bus of training")
 def test_pdu_that_comes_on_another_bus_than_in_training_is_watched_there() -> None:
     """Where the key is the name alone a PDU may come from a bus that training did not see."""
     events = feed(watching(), at(0, 10, 20, source="ETH9"), until_ms=40)
@@ -166,9 +162,6 @@ def test_extra_message_in_the_middle_of_a_jittery_interval_is_found_by_two_inter
             (0, 10, 20, 27, 40),
             "early",
             id="early, raster kept",
-            marks=pytest.mark.xfail(
-                strict=True, reason="overdue_ns is measured from the early line, though that was the odd one"
-            ),
         ),
     ],
 )

@@ -5,7 +5,6 @@ from collections import defaultdict
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -186,9 +185,6 @@ def test_passing_time_between_lines_never_changes_what_an_episode_is(
     assert told(parts) == told(whole.step(scores) + whole.finish())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a close is decided when advance() happens to be called, not when it is due"
-)
 def test_close_is_decided_at_the_same_time_however_time_is_advanced() -> None:
     """A live run, which advances time while nothing arrives, closes an episode when the replay does."""
     scores = scored(every(10, 0, 200), at(43), at(2000, pdu="E"))

@@ -89,7 +89,6 @@ def test_surprise_reason_of_a_name() -> None:
     assert "expected otherwise" in surprise_reason(ESC, "pduName", 10 * MS, None, 7.0, 0.5)
 
 
-@pytest.mark.xfail(strict=True, reason="the unit is chosen before rounding")
 @pytest.mark.parametrize("just_below", [999_600, 999_960_000])
 def test_no_duration_reads_a_thousand_of_its_unit(just_below: int) -> None:
     """What rounds up to a thousand is told in the next unit."""

@@ -1,0 +1,104 @@
+"""What detection remembers of a PDU and of a bus."""
+
+from ecustream.detect.calibration import PduCalibration
+from ecustream.detect.debounce import Debounce
+from ecustream.detect.intervals import IntervalWatch
+from ecustream.traffic import Stream
+
+__all__ = ["Bus", "Watched"]
+
+_STALE_NS = 5_000_000_000
+_PAUSE_FACTOR = 3
+_PAUSE_FLOOR_NS = 50_000_000
+_NEVER_NS = 2**63 - 1
+
+
+class Watched:
+    """One known PDU: its intervals, and the evidence of the two channels.
+
+    Attributes:
+        overdue: it has missed its deadline and has not come since.
+        deadline_ns: the deadline that counts; None while it has none.
+        came: it came since the start of the run.
+        last_frame: the frame that carried its last line.
+        expiry_ns: after so long without a line a finding of it is over.
+    """
+
+    __slots__ = (
+        "cal",
+        "came",
+        "deadline_ns",
+        "expiry_ns",
+        "interval",
+        "intervals",
+        "last_frame",
+        "model",
+        "overdue",
+        "stream",
+    )
+
+    def __init__(
+        self, cal: PduCalibration, stream: Stream, interval: Debounce, model: Debounce, counts_cycles: float
+    ) -> None:
+        self.cal = cal
+        self.stream = stream
+        self.intervals = IntervalWatch(cal, counts_cycles) if cal.cycle_ns else None
+        self.interval = interval
+        self.model = model
+        self.expiry_ns = max(_STALE_NS, 5 * cal.cycle_ns)
+        self.overdue = False
+        self.deadline_ns: int | None = None
+        self.came = False
+        self.last_frame = 0
+
+    def forget(self) -> None:
+        """Forget the history, as after a gap in the capture."""
+        self.interval.reset()
+        self.model.reset()
+        self.overdue, self.deadline_ns = False, None
+        if self.intervals is not None:
+            self.intervals.reset()
+
+
+class Bus:
+    """One bus.
+
+    Attributes:
+        pause_ns: the longest time in which clean traffic carried nothing; None if it was never learned.
+        silent: it has carried nothing for clearly longer than that.
+        initialized: its vehicle is not in the activity state "not initialized".
+        overdue: how many of its PDUs are overdue.
+        disturbed_ns: until then the model's context is none that it was calibrated on, because PDUs are
+            missing or out of time; what it says of other PDUs is an echo.
+        gap: a gap in the capture came before what is known of it.
+    """
+
+    __slots__ = (
+        "_limit_ns",
+        "disturbed_ns",
+        "gap",
+        "initialized",
+        "last_ns",
+        "overdue",
+        "pause_ns",
+        "silent",
+        "stream",
+    )
+
+    def __init__(self, source: str, pause_ns: int | None, now: int) -> None:
+        self.stream = Stream(-1, f"bus|{source}", f"all of {source}", source, "", 0, "", 0)
+        self.pause_ns = pause_ns
+        self._limit_ns = _NEVER_NS
+        if pause_ns is not None:
+            self._limit_ns = max(_PAUSE_FACTOR * pause_ns, pause_ns + _PAUSE_FLOOR_NS)
+        self.last_ns = now
+        self.silent = False
+        self.initialized = True
+        self.overdue = 0
+        self.disturbed_ns = 0
+        self.gap = False
+
+    @property
+    def silent_ns(self) -> int:
+        """When it becomes silent if nothing more comes; never if it is already."""
+        return _NEVER_NS if self.silent else self.last_ns + self._limit_ns

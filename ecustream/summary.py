@@ -1,0 +1,79 @@
+"""What a run saw: its PDUs, episodes, ledger and problems."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ecustream.events import Event
+from ecustream.ledger import Ledger
+from ecustream.traffic import Line
+
+__all__ = ["PduSummary", "RunSummary"]
+
+
+@dataclass
+class PduSummary:
+    """What a run saw of one PDU; `worst_nats` is the strongest evidence of an episode it took part in."""
+
+    name: str
+    source: str
+    cycle_ns: int
+    lines: int = 0
+    episodes: int = 0
+    worst_nats: float = 0.0
+    worst_reason: str = ""
+
+
+@dataclass
+class RunSummary:
+    """The outcome of a run.
+
+    Attributes:
+        run: its id.
+        ledger: where every frame, PDU, line and event ended.
+        cycles_ns: PDU keys that the bundle knows, with their learned cycles.
+        seconds: wall time it took.
+        first_score_s: wall time until the first line was scored.
+        traffic_s: capture time from its first to its last line.
+        episodes: how many of each kind were opened.
+        pdus: by key, in order of first sight.
+        unknown_lines: lines of PDUs that the bundle does not know.
+        problems: one sentence for each thing that went wrong and did not end the run.
+        interrupted: whether it was stopped before the end of the trace.
+    """
+
+    run: str
+    ledger: Ledger
+    cycles_ns: Mapping[str, int]
+    seconds: float = 0.0
+    first_score_s: float = 0.0
+    traffic_s: float = 0.0
+    episodes: Counter[str] = field(default_factory=Counter)
+    pdus: dict[str, PduSummary] = field(default_factory=dict)
+    unknown_lines: int = 0
+    problems: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+    def count(self, lines: Sequence[Line]) -> None:
+        """Take lines that were scored."""
+        streams = {line.stream.key: line.stream for line in lines}
+        for key, count in Counter([line.stream.key for line in lines]).items():
+            pdu = self.pdus.get(key)
+            if pdu is None:
+                stream = streams[key]
+                pdu = self.pdus[key] = PduSummary(stream.name, stream.source, self.cycles_ns.get(key, 0))
+            pdu.lines += count
+            if key not in self.cycles_ns:
+                self.unknown_lines += count
+
+    def take(self, event: Event) -> None:
+        """Take an event that was emitted."""
+        if event.phase == "open":
+            self.episodes[event.kind] += 1
+        elif event.phase == "close":
+            names = {pdu.name for pdu in event.pdus}
+            for pdu in self.pdus.values():
+                if pdu.name in names and pdu.source == event.source:
+                    pdu.episodes += 1
+                    if event.score.evidence > pdu.worst_nats:
+                        pdu.worst_nats, pdu.worst_reason = event.score.evidence, event.reason
