@@ -26,10 +26,10 @@ def test_defaults() -> None:
     assert config == Config()
     assert tomllib.loads(effective_toml(config)) == {
         "input": {"layouts": {}, "key": "stream", "state": {"byte": 0, "mask": 255, "values": {}}},
-        "scoring": {"chunk_lines": 128, "threads": 0, "speed": "max"},
+        "scoring": {"chunk_lines": 256, "threads": 0, "speed": "max"},
         "detect": {
             "filter": "episodes",
-            "false_alarms_per_hour": 6.0,
+            "false_alarms_per_hour": 1.0,
             "perplexity_threshold": 1.5,
             "perplexity_lines": 3,
             "join_ms": 500.0,
@@ -115,7 +115,7 @@ def test_names_stand_beside_the_file_that_names_them(tmp_path: Path) -> None:
             'input.state.values has the key "on", but keys must be numbers',
         ),
         ('[input.state]\npdu = "x"', "input.state.pdu is given, but input.state.values is empty"),
-        ("[ring]\nlines = 100", "ring.lines is 100, but must be at least scoring.chunk_lines (128)"),
+        ("[ring]\nlines = 100", "ring.lines is 100, but must be at least scoring.chunk_lines (256)"),
         (
             '[publish]\npub = "tcp://0.0.0.0:1"',
             'publish.pub: "tcp://0.0.0.0:1" would let other machines read',
@@ -143,7 +143,7 @@ def test_wrong_files(tmp_path: Path, text: str, sentence: str) -> None:
         ({"detect": 1}, "detect is a table; give one of its keys filter, "),
         ({"ring.lines.x": 1}, 'unknown key "ring.lines.x"; did you mean "ring.lines"?'),
         ({"scoring.threads": "many"}, 'scoring.threads is "many", but must be a whole number of at least 0'),
-        ({"ring.lines": 1}, "ring.lines is 1, but must be at least scoring.chunk_lines (128)"),
+        ({"ring.lines": 1}, "ring.lines is 1, but must be at least scoring.chunk_lines (256)"),
     ],
 )
 def test_wrong_command_line(overrides: dict[str, Any], sentence: str) -> None:
