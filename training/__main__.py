@@ -1,4 +1,4 @@
-"""The offline tools: `python -m training simulate | fit | evaluate | demo`."""
+"""The offline tools: `python -m training simulate | fit | calibrate | evaluate | demo`."""
 
 import json
 import sys
@@ -46,6 +46,26 @@ def fit_command(
         config.max_steps, config.max_seconds = steps, float("inf")
     info = fit(Traces(traces, table, key, source), out, config, print)
     print(f"{out}: {len(info.pdus)} PDUs, fingerprint {info.fingerprint}")
+
+
+@app.command("calibrate")
+def calibrate_command(
+    traces: Annotated[list[Path], typer.Argument(help="Clean traces of the bundle's vehicle.")],
+    model: Annotated[Path, typer.Option(help="Folder of the bundle.")],
+    out: Annotated[Path | None, typer.Option(help="Where the result goes; default: the same folder.")] = None,
+    source: Annotated[str | None, typer.Option(help="Bus name to use instead of the traces' own.")] = None,
+) -> None:
+    """Calibrate a trained detector again, on other or on more clean traffic."""
+    import msgspec
+
+    from ecustream.decode.names import NameRow, NameTable
+    from ecustream.scoring.manifest import read_bundle
+    from training.fit import Traces, recalibrate
+
+    info = read_bundle(model).info
+    names = NameTable(msgspec.convert(info.names, list[NameRow]))
+    recalibrate(Traces(traces, names, info.key, source), model, out or model)
+    print(f"{out or model}: calibrated")
 
 
 @app.command("evaluate")

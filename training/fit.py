@@ -14,12 +14,21 @@ from safetensors.torch import save as save_safetensors
 import ecustream
 from ecustream.decode.names import NameTable
 from ecustream.decode.state import ActivityState
+from ecustream.detect.calibration import Calibration
 from ecustream.errors import InputError
 from ecustream.ledger import Ledger
 from ecustream.progress import WorkProgress
 from ecustream.scores import FIELDS, ScoreBlock
+from ecustream.scoring.bundle import Bundle
 from ecustream.scoring.fields import FieldsTokenizer
-from ecustream.scoring.manifest import BUNDLE_FORMAT, BundleInfo, BundlePdu, fingerprint, write_bundle
+from ecustream.scoring.manifest import (
+    BUNDLE_FORMAT,
+    BundleInfo,
+    BundlePdu,
+    fingerprint,
+    read_bundle,
+    write_bundle,
+)
 from ecustream.scoring.qwen2 import Qwen2, receptive_field
 from ecustream.scoring.scorer import Scorer
 from ecustream.source import TraceLines
@@ -27,7 +36,7 @@ from ecustream.traffic import ACTIVITY_STATES, Line
 from training.calibrate import Bounds, IntervalLearner, calibrate
 from training.pretrain import PretrainConfig, PretrainResult, TokenTrace, pretrain
 
-__all__ = ["Traces", "fit"]
+__all__ = ["Traces", "fit", "recalibrate"]
 
 _TRAIN_SHARE, _VALIDATION_SHARE = 0.7, 0.1
 _HELD_OUT_SHARE = 1 - _TRAIN_SHARE - _VALIDATION_SHARE
@@ -164,10 +173,45 @@ def fit(
             "config.json": json.dumps(model_config, indent=1, sort_keys=True, default=str).encode() + b"\n",
             "model.safetensors": save_safetensors(weights, {"format": "pt"}),
             "tokenizer.json": tokenizer.to_json().encode(),
-            "calibration.json": msgspec.json.format(msgspec.json.encode(calibration), indent=1) + b"\n",
+            "calibration.json": _as_json(calibration),
         },
     )
     return info
+
+
+def recalibrate(traces: Traces, model: Path, out: Path) -> BundleInfo:
+    """Write a bundle again with a calibration learned from other, or more, clean traffic.
+
+    The last 20 % of each trace must not have been trained on; in traces that the model never saw that is
+    so, in those that `fit` made it from as well.
+
+    Args:
+        traces: clean traffic of the vehicle that the bundle was made for.
+        model: the bundle's folder.
+        out: the new bundle's folder; may be the same.
+
+    Raises:
+        InputError: there is no PDU in a trace, or one that the bundle does not know.
+        EcustreamError: the bundle cannot be read or written.
+    """
+    files = read_bundle(model)
+    bundle = Bundle(files)
+    cycles = {pdu.key: pdu.cycle_ns for pdu in bundle.info.pdus}
+    learner, line_counts = _learn_intervals(traces)
+    strangers = [stream.name for key, stream in learner.streams.items() if key not in cycles]
+    if strangers:
+        raise InputError(
+            f"{model}: does not know {len(strangers)} PDUs of this traffic, {strangers[0]} for one; "
+            "fit a new bundle"
+        )
+    held_out = _score_held_out(traces, cycles, line_counts, bundle.model)
+    calibration = calibrate(learner, held_out, _HELD_OUT_SHARE)
+    write_bundle(out, bundle.info, {**files.data, "calibration.json": _as_json(calibration)})
+    return bundle.info
+
+
+def _as_json(calibration: Calibration) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(calibration), indent=1) + b"\n"
 
 
 def _learn_intervals(traces: Traces) -> tuple[IntervalLearner, list[int]]:

@@ -204,15 +204,21 @@ class Detector:
         events += tell(sighting, expires_ns=now + watched.expiry_ns)
 
     def _surprise(self, pdu: PduCalibration, score: LineScore) -> tuple[float, float]:
-        """Rarity of the surprisal of delta time and name, 0 where it is ordinary."""
+        """Rarity of the surprisal of delta time and name, 0 where it is ordinary.
+
+        Calibration may find a model too sure of itself, never too unsure: no line is rarer than the
+        probability that the model itself gave it.
+        """
         if score.warming:
             return 0.0, 0.0
         delta_nats = name_nats = 0.0
         delta, name = score.field_nats[FIELD_DELTA], score.field_nats[FIELD_NAME]
         if delta > pdu.delta_onset_nats and "delta" in self._evidence:
-            delta_nats = self._cal.delta.rarity((delta - pdu.delta_onset_nats) / pdu.delta_scale_nats)
+            excess = (delta - pdu.delta_onset_nats) / pdu.delta_scale_nats
+            delta_nats = min(delta, self._cal.delta.rarity(excess))
         if name > pdu.name_onset_nats and "name" in self._evidence:
-            name_nats = self._cal.name.rarity((name - pdu.name_onset_nats) / pdu.name_scale_nats)
+            excess = (name - pdu.name_onset_nats) / pdu.name_scale_nats
+            name_nats = min(name, self._cal.name.rarity(excess))
         return delta_nats, name_nats
 
     def _interval_sighting(

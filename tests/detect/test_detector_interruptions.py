@@ -218,6 +218,29 @@ def test_end_closes_everything_and_says_what_is_still_so() -> None:
     assert {event.decided_ns for event in (over, still)} == {ns(900)}
 
 
+@pytest.mark.xfail(strict=True, reason="finish() leaves end_ns at the last evidence, which is the deadline")
+def test_silence_that_lasts_until_the_end_ends_with_the_traffic() -> None:
+    """A PDU that is still missing at the end was silent until the end."""
+    (close,) = closes(
+        feed(watching(A, B), every(10, 0, 500), every(100, 0, 5000, pdu="B"), until_ms=5000, finish=True)
+    )
+    assert close.end_ns == ns(5000)
+
+
+@pytest.mark.xfail(strict=True, reason="every forgotten history is told as a gap in the capture")
+def test_pdu_that_is_missing_after_a_start_up_is_not_told_with_a_gap() -> None:
+    """Where the vehicle was not initialized in between there was no gap in the capture."""
+    events = feed(
+        watching(A, B),
+        every(10, 0, 500),
+        every(100, 0, 500, pdu="B"),
+        every(10, 500, 1000, state=STATE_INIT),
+        every(10, 1000, 2000),
+    )
+    assert [names(event) for event in opens(events)] == [{"B"}]
+    assert "gap in the capture" not in events[0].reason
+
+
 def test_end_of_nothing_is_nothing() -> None:
     """A detector that saw no line, or was ended already, has nothing to close."""
     assert watching().finish() == []
