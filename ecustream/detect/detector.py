@@ -152,7 +152,8 @@ class Detector:
         start = self._now or time_ns
         self._now = time_ns
         for bus in self._buses.values():
-            bus.silent, bus.last_ns, bus.overdue, bus.gap = False, time_ns, 0, True
+            bus.silent, bus.last_ns, bus.overdue = False, time_ns, 0
+            bus.since = "since the gap in the capture"
             if bus.initialized:
                 self._expect_all(bus, time_ns)
         return events + self.episodes.capture_gap(start, time_ns, source, why)
@@ -175,7 +176,7 @@ class Detector:
             bus.overdue = max(0, bus.overdue - 1)
             if not bus.overdue:
                 bus.disturbed_ns = now + self._join_ns
-        watched.last_frame, watched.came = score.line.frame, True
+        watched.last_frame = score.line.frame
         delta_nats, name_nats = self._surprise(watched.cal, score)
         if now < bus.disturbed_ns:
             delta_nats = name_nats = 0.0
@@ -313,7 +314,7 @@ class Detector:
         last = intervals.last_ns
         per_hour = self._cal.interval_alarms_per_hour(nats + self._cal.drift_nats)
         silent_ns = None if last is None else at - last
-        reason = overdue_reason(cal, silent_ns, per_hour, since_gap=watched.came or bus.gap)
+        reason = overdue_reason(cal, silent_ns, bus.since, per_hour)
         start = at if last is None else last + cal.cycle_ns
         sighting = Sighting(
             watched.stream,
@@ -368,6 +369,7 @@ class Detector:
         """The vehicle leaves or enters "not initialized", in which nothing is expected of any PDU."""
         bus.initialized = not bus.initialized
         if bus.initialized:
+            bus.since = "since the start-up"
             self._expect_all(bus, now)
             return
         bus.overdue = 0

@@ -266,6 +266,9 @@ class Episodes:
         events = []
         for episode in self._open:
             assert episode.best is not None
+            # Only what has no end of its own, a silence, lasts until the traffic ends.
+            if any(episode.findings[key].expires_ns is None for key in episode.active):
+                episode.newest_ns = max(episode.newest_ns, time_ns)
             still = f"{episode.best.reason}; still so at the end" if episode.active else None
             events.append(episode.event("close", time_ns, still))
         self._open, self.due_ns = [], None

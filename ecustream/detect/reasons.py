@@ -34,12 +34,9 @@ def interval_reason(pdu: PduCalibration, deviation: Deviation, per_hour: float) 
     return f"{came}, expected {_expected(pdu, deviation.intervals)}; {rate(per_hour)}"
 
 
-def overdue_reason(
-    pdu: PduCalibration, silent_ns: int | None, per_hour: float, *, since_gap: bool = False
-) -> str:
-    """Of a PDU that has not come; `silent_ns` is None where it never came in this run, or since a gap."""
+def overdue_reason(pdu: PduCalibration, silent_ns: int | None, since: str, per_hour: float) -> str:
+    """Of a PDU that has not come; `silent_ns` is None where it has not come at all `since` (in words)."""
     if silent_ns is None:
-        since = "in this run" if since_gap is False else "since the gap in the capture"
         return f"{pdu.name} has never come {since}, expected every {_expected(pdu)}"
     silent = duration(silent_ns)
     return f"{pdu.name} has not come for {silent}, expected every {_expected(pdu)}; {rate(per_hour)}"

@@ -19,14 +19,12 @@ class Watched:
     Attributes:
         overdue: it has missed its deadline and has not come since.
         deadline_ns: the deadline that counts; None while it has none.
-        came: it came since the start of the run.
         last_frame: the frame that carried its last line.
         expiry_ns: after so long without a line a finding of it is over.
     """
 
     __slots__ = (
         "cal",
-        "came",
         "deadline_ns",
         "expiry_ns",
         "interval",
@@ -48,7 +46,6 @@ class Watched:
         self.expiry_ns = max(_STALE_NS, 5 * cal.cycle_ns)
         self.overdue = False
         self.deadline_ns: int | None = None
-        self.came = False
         self.last_frame = 0
 
     def forget(self) -> None:
@@ -70,18 +67,18 @@ class Bus:
         overdue: how many of its PDUs are overdue.
         disturbed_ns: until then the model's context is none that it was calibrated on, because PDUs are
             missing or out of time; what it says of other PDUs is an echo.
-        gap: a gap in the capture came before what is known of it.
+        since: since when its PDUs are expected, in words.
     """
 
     __slots__ = (
         "_limit_ns",
         "disturbed_ns",
-        "gap",
         "initialized",
         "last_ns",
         "overdue",
         "pause_ns",
         "silent",
+        "since",
         "stream",
     )
 
@@ -96,7 +93,7 @@ class Bus:
         self.initialized = True
         self.overdue = 0
         self.disturbed_ns = 0
-        self.gap = False
+        self.since = "in this run"
 
     @property
     def silent_ns(self) -> int:

@@ -65,10 +65,10 @@ def test_reason_over_two_intervals_names_the_bounds_of_two(side: str, words: str
 
 def test_overdue_reason() -> None:
     """How long the PDU has been silent, or that it never came, and what was expected."""
-    assert overdue_reason(ESC, 12 * MS, 1.0).startswith(
+    assert overdue_reason(ESC, 12 * MS, "in this run", 1.0).startswith(
         "ESC_03 has not come for 12.0 ms, expected every 10.0 ms ("
     )
-    never = overdue_reason(ESC, None, 1.0)
+    never = overdue_reason(ESC, None, "in this run", 1.0)
     assert never == "ESC_03 has never come in this run, expected every 10.0 ms (9.6 ms to 10.5 ms)"
 
 
