@@ -7,6 +7,7 @@ import json
 import os
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +28,18 @@ from tests.publish.examples import make_event, make_status
 needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 
 
-@pytest.fixture
-def small_disk() -> Iterator[int]:
-    """No file of this process grows beyond so many bytes; a write that would is cut short."""
-    limit = 1000
+@contextmanager
+def small_disk() -> Iterator[None]:
+    """No file of this process grows beyond 1000 bytes; a write that would is cut short.
+
+    Not a fixture: pytest itself writes between the phases of a test, perhaps to a file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def block(count: int, name: str = "ESC_03") -> ScoreBlock:
@@ -99,15 +104,14 @@ def test_unwritable_paths(tmp_path: Path, make: type[EventLog] | type[ScoreLog])
         make(tmp_path)
 
 
-def test_event_log_keeps_whole_lines_on_a_full_disk(tmp_path: Path, small_disk: int) -> None:
+def test_event_log_keeps_whole_lines_on_a_full_disk(tmp_path: Path) -> None:
     """When the disk is full, half a line is taken back; when there is room again, the log goes on."""
     path = tmp_path / "events.jsonl"
     log = EventLog(path)
-    assert log.write(make_event(1))
-    assert not log.write(make_event(2))
+    with small_disk():
+        assert log.write(make_event(1))
+        assert not log.write(make_event(2))
     assert path.read_bytes() == encode(make_event(1)) + b"\n"
-    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert log.write(make_event(3))
     log.close()
     assert path.read_bytes().splitlines() == [encode(make_event(1)), encode(make_event(3))]
@@ -145,12 +149,13 @@ def test_score_log_json_lines_compressed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "scores.jsonl.gz"])
-def test_score_log_on_a_full_disk(tmp_path: Path, small_disk: int, name: str) -> None:
+def test_score_log_on_a_full_disk(tmp_path: Path, name: str) -> None:
     """A full disk ends the score log with one sentence and not the run."""
     log = ScoreLog(tmp_path / name)
-    for i in range(100):
-        log.write(block(200, name=os.urandom(30).hex() + str(i)))
-    log.close()
+    with small_disk():
+        for i in range(100):
+            log.write(block(200, name=os.urandom(30).hex() + str(i)))
+        log.close()
     problem = log.problem()
     assert problem is not None
     assert problem.startswith(f"{tmp_path / name}: cannot be written to its end, ")
