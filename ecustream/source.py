@@ -2,8 +2,6 @@
 
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from ecustream.capture.files import CaptureReader, open_capture
 from ecustream.decode.csv_lines import CsvTrace, is_csv_trace, read_csv_lines
@@ -72,14 +70,6 @@ class TraceLines:
 
     def __iter__(self) -> Iterator[list[Line]]:
         return self._lines
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file; fragments that wait for their rest are counted as incomplete."""

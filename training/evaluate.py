@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -182,8 +183,9 @@ def evaluate(
         scores = _Scores(calibration)
         scorer = Scorer(bundle.model, bundle.new_tokenizer(), _CHUNK_LINES)
         state = ActivityState(cycles_ns=cycles)
+        lines_of = TraceLines(path, Ledger(), names=table, key=files.info.key, source=source, state=state)
         with (
-            TraceLines(path, Ledger(), names=table, key=files.info.key, source=source, state=state) as trace,
+            closing(lines_of) as trace,
             WorkProgress(path.name, trace.total_bytes) as progress,
         ):
             for lines in trace:

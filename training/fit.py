@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,10 @@ class Traces:
         with WorkProgress(title, self.total_bytes) as progress:
             for index, path in enumerate(self.paths):
                 state = None if cycles_ns is None else ActivityState(cycles_ns=cycles_ns)
-                with TraceLines(
+                lines = TraceLines(
                     path, Ledger(), names=self.names, key=self.key, source=self.source, state=state
-                ) as trace:
+                )
+                with closing(lines) as trace:
                     yield index, _watched(trace, progress, done)
                     if trace.damage:
                         raise InputError(f"cannot train on a damaged trace: {trace.damage[0]}")

@@ -2,13 +2,13 @@
 
 import heapq
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from ecustream.detect.calibration import Calibration, PduCalibration
 from ecustream.detect.debounce import Debounce
 from ecustream.detect.episodes import Episodes, Sighting
 from ecustream.detect.intervals import Deviation
 from ecustream.detect.reasons import interval_reason, overdue_reason, surprise_reason
+from ecustream.detect.thresholds import Thresholds
 from ecustream.detect.watched import Bus, Watched
 from ecustream.events import Event, Evidence
 from ecustream.scores import FIELD_DELTA, FIELD_NAME, FIELDS, LineScore
@@ -23,25 +23,8 @@ ALL_EVIDENCE = frozenset({"interval", "deadline", "delta", "name"})
 Expectation = Callable[[int, Stream], str | None]
 """Says in words what a token means that the model expected, for a line of a stream."""
 
-_MODEL_SHARE = 0.2
-"""Of the false alarm budget: the tail of the model's evidence is the less certain one."""
-
 _DISTURBED_NS = 10_000_000_000
 """So long after a PDU went missing the model may still be puzzled by it; after that it counts again."""
-
-
-class Thresholds(NamedTuple):
-    """The accumulated evidence that opens a finding, for each channel of evidence."""
-
-    interval_nats: float
-    model_nats: float
-
-    @classmethod
-    def for_budget(cls, calibration: Calibration, false_alarms_per_hour: float) -> "Thresholds":
-        """Share the budget out between the channels; the rarity of a single line opens at the first."""
-        model = _MODEL_SHARE * false_alarms_per_hour
-        single = calibration.interval_threshold_nats(false_alarms_per_hour - model)
-        return cls(max(single - calibration.drift_nats, 1.0), calibration.model_peaks.threshold_nats(model))
 
 
 class Detector:
