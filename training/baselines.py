@@ -32,11 +32,13 @@ class IntervalRule:
             if pdu.cycle_ns
         }
         self._last_ns: dict[str, int] = {}
+        self._now = 0
         self._violations: list[int] = []
 
     def add(self, lines: Iterable[Line]) -> None:
         """Take lines in order."""
         for line in lines:
+            self._now = max(self._now, line.time_ns)
             key = line.stream.key
             bounds = self._bounds.get(key)
             if bounds is None:
@@ -53,7 +55,9 @@ class IntervalRule:
 
     def spans(self) -> list[Span]:
         """Violations that are less than 100 ms apart, as one episode each."""
-        return join(self._violations, _JOIN_NS)
+        ends = [int(last + self._bounds[key][1]) for key, last in self._last_ns.items()]
+        # A PDU that does not come back violates its interval as well, if the trace goes on long enough.
+        return join([*self._violations, *(end for end in ends if end < self._now)], _JOIN_NS)
 
 
 def join(times_ns: Iterable[int], gap_ns: int) -> list[Span]:
@@ -76,8 +80,8 @@ def threshold_spans(
 ) -> list[Span]:
     """Episodes of at least `lines` consecutive lines above `threshold`, joined over gaps of `gap_ns`.
 
-    With perplexity for scores these are the lines that `ecustream.detect.perplexity.PerplexityFilter`
-    marks, for a whole trace at once.
+    With perplexity for scores this is the filter of the paper for a whole trace at once; unlike
+    `ecustream.detect.perplexity.PerplexityFilter` it needs as many lines again after every dip.
     """
     above = np.concatenate([[False], scores > threshold, [False]]).astype(np.int8)
     starts, stops = np.nonzero(np.diff(above) == 1)[0], np.nonzero(np.diff(above) == -1)[0]

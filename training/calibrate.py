@@ -76,7 +76,9 @@ class IntervalLearner:
     def end_piece(self) -> None:
         """The next lines do not follow the previous ones: another trace, or a gap."""
         if self._current:
-            self.pieces.append({k: np.array(v, dtype=np.int64) for k, v in self._current.items()})
+            # Lines that overtook each other in the capture count as simultaneous.
+            pieces = {k: np.maximum.accumulate(np.array(v, np.int64)) for k, v in self._current.items()}
+            self.pieces.append(pieces)
         self._current, self._last_ns = {}, {}
 
     def bounds(self, leave_out: tuple[float, float] = (1.0, 1.0)) -> dict[str, Bounds]:

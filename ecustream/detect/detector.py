@@ -63,7 +63,7 @@ class Detector:
         self._of_key = {pdu.key: pdu for pdu in calibration.pdus}
         self._watched: list[Watched | None] = []
         self._by_key: dict[str, Watched] = {}
-        self._unknown: set[int] = set()
+        self._unknown: set[str] = set()
         self._buses: dict[str, Bus] = {}
         self._pauses = {bus.source: bus.longest_pause_ns for bus in calibration.buses}
         # (time, order, PDU): an entry counts only if it still is that PDU's own deadline.
@@ -98,8 +98,8 @@ class Detector:
             if watched is None:
                 watched = self._watch(line.stream)
                 if watched is None:
-                    if index not in self._unknown:
-                        self._unknown.add(index)
+                    if line.stream.key not in self._unknown:
+                        self._unknown.add(line.stream.key)
                         events += self._unknown_pdu(line, now)
                     continue
             self._judge(watched, bus, score, now, events)

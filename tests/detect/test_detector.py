@@ -91,6 +91,16 @@ def test_vanished_pdu_does_not_swallow_later_findings() -> None:
 
 
 @pytest.mark.parametrize(
+    "disturbance", [at(0, 10, 20), [*every(10, 0, 500), *at(94)]], ids=["missing", "early"]
+)
+def test_echo_of_a_disturbance_in_the_model_is_no_finding(disturbance: list[Came]) -> None:
+    """While a PDU is missing, or just after one came out of time, it alone is conspicuous."""
+    others = [*every(100, 0, 500, pdu="B", without=[100]), *at(100, pdu="B", delta_nats=30, name_nats=30)]
+    (close,) = closes(feed(watching(A, B), disturbance, others, finish=True))
+    assert names(close) == {"A"}
+
+
+@pytest.mark.parametrize(
     "strange",
     [
         pytest.param(at(60_000, pdu="B", delta_nats=30), id="delta"),

@@ -172,6 +172,13 @@ def test_pdus_may_come_one_after_another_before_initialization() -> None:
     assert events == []
 
 
+def test_return_to_not_initialized_ends_what_was_missing() -> None:
+    """A silence is over when nothing is expected any more, and does not last until the end."""
+    slow = [*every(100, 0, 500, pdu="B"), *every(100, 500, 3000, pdu="B", state=STATE_INIT)]
+    events = feed(watching(A, B), every(10, 0, 300), slow)
+    assert [(event.kind, names(event)) for event in closes(events)] == [("silence", {"A"})]
+
+
 def test_return_to_not_initialized_leaves_no_deadline_behind() -> None:
     """A deadline that was set in normal operation does not report a PDU that goes on coming."""
     events = feed(

@@ -62,6 +62,7 @@ def test_episode_closes_when_its_findings_closed_and_the_window_is_over() -> Non
     episodes.closed("B", ns(5000))
     (close,) = episodes.advance(ns(5001))
     assert (close.phase, names(close), close.end_ns) == ("close", {"A", "B"}, ns(100))
+    assert close.decided_ns == ns(5000)
     assert episodes.finish(ns(6000)) == []
 
 
