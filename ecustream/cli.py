@@ -122,7 +122,10 @@ def check(
     from ecustream.decode.pdus import Sockets
 
     settings = load_config(file)
-    Sockets(settings.input.layouts)
+    try:
+        Sockets(settings.input.layouts)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: input.layouts: {error}") from None
     if settings.input.names is not None:
         NameTable.load(settings.input.names)
     print(effective_toml(settings) if effective else f"{file}: valid")
@@ -167,6 +170,11 @@ def run_app(application: typer.Typer, program: str) -> None:
     except EcustreamError as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"{program}: {escape(str(error))}")
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("ecustream", "training"):
+            raise
+        print(f"{program}: {error.name} is not installed; pip install '.[train]'", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

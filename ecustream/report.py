@@ -9,6 +9,7 @@ from ecustream.units import duration
 __all__ = ["print_summary"]
 
 _MOST_ROWS = 40
+_MOST_EPISODES = 20
 
 
 def print_summary(summary: RunSummary, console: Console) -> None:
@@ -18,11 +19,16 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     console.print(_table(shown))
     if len(pdus) > len(shown):
         console.print(f"and {len(pdus) - len(shown)} more PDUs without an episode")
+    for episode in sorted(summary.ended)[:_MOST_EPISODES]:
+        after_s = (episode.start_ns - summary.first_ns) / 1e9
+        console.print(f"{after_s:10.3f} s  {episode.kind}: {episode.reason}", markup=False, highlight=False)
+    if len(summary.ended) > _MOST_EPISODES:
+        console.print(f"and more episodes, {summary.episodes.total()} in all; --events FILE has them")
     counts = ", ".join(f"{n} {kind}" for kind, n in sorted(summary.episodes.items()))
     scored = summary.ledger.ends["lines"]["scored"]
     rate = scored / summary.seconds if summary.seconds > 0 else 0.0
     console.print(
-        f"{summary.episodes.total()} episodes{f' ({counts})' if counts else ''} in {summary.traffic_s:.1f} s "
+        f"episodes: {counts or 'none'}, in {summary.traffic_s:.1f} s "
         f"of traffic; {scored:,} lines in {summary.seconds:.1f} s, {rate:,.0f} lines/s",
         highlight=False,
     )

@@ -156,6 +156,7 @@ class Run:
                 self.ledger.note("scores_not_published", self._publisher.scores_dropped)
             self.summary.seconds = time.monotonic() - started
             self.summary.traffic_s = (self._last_ns - self._first_ns) / 1e9
+            self.summary.first_ns = self._first_ns
         return self.summary
 
     # The capture thread.
@@ -243,9 +244,15 @@ class Run:
         if known_share < _LEAST_KNOWN_SHARE:
             raise BundleError(
                 f"{self._model}: was made for another vehicle: it knows {100 * known_share:.0f} % of the "
-                f"first {scored} lines; fit one with `python -m training fit`, or check --names and --source"
+                f"first {scored} lines, and the bus {self._bus_names()}; fit one with "
+                "`python -m training fit`, or check --names and --source"
             )
         self._known_checked = True
+
+    def _bus_names(self) -> str:
+        known = sorted({pdu.source for pdu in self.calibration.pdus})
+        seen = sorted({pdu.source for pdu in self.summary.pdus.values()})
+        return f"{', '.join(known)} where the trace has {', '.join(seen)}"
 
     def _split_at_clock_steps(self, lines: list[Line]) -> list[list[Line]]:
         """The lines in pieces within which time does not go back by more than a second."""

@@ -3,12 +3,23 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ecustream.events import Event
 from ecustream.ledger import Ledger
 from ecustream.traffic import Line
 
-__all__ = ["PduSummary", "RunSummary"]
+__all__ = ["EpisodeSummary", "PduSummary", "RunSummary"]
+
+_MOST_EPISODES = 1000
+
+
+class EpisodeSummary(NamedTuple):
+    """An episode that ended: when it began in capture time, its kind, and its reason."""
+
+    start_ns: int
+    kind: str
+    reason: str
 
 
 @dataclass
@@ -36,6 +47,8 @@ class RunSummary:
         first_score_s: wall time until the first line was scored.
         traffic_s: capture time from its first to its last line.
         episodes: how many of each kind were opened.
+        ended: the first thousand episodes, in the order in which they ended.
+        first_ns: capture time of the first line.
         pdus: by key, in order of first sight.
         unknown_lines: lines of PDUs that the bundle does not know.
         problems: one sentence for each thing that went wrong and did not end the run.
@@ -49,6 +62,8 @@ class RunSummary:
     first_score_s: float = 0.0
     traffic_s: float = 0.0
     episodes: Counter[str] = field(default_factory=Counter)
+    ended: list[EpisodeSummary] = field(default_factory=list)
+    first_ns: int = 0
     pdus: dict[str, PduSummary] = field(default_factory=dict)
     unknown_lines: int = 0
     problems: list[str] = field(default_factory=list)
@@ -71,6 +86,8 @@ class RunSummary:
         if event.phase == "open":
             self.episodes[event.kind] += 1
         elif event.phase == "close":
+            if len(self.ended) < _MOST_EPISODES:
+                self.ended.append(EpisodeSummary(event.start_ns, event.kind, event.reason))
             names = {pdu.name for pdu in event.pdus}
             for pdu in self.pdus.values():
                 if pdu.name in names and pdu.source == event.source:

@@ -23,7 +23,7 @@ app.command("simulate")(simulate_command)
 @app.command("fit")
 def fit_command(
     traces: Annotated[list[Path], typer.Argument(help="Clean traces of one vehicle: captures or CSV.")],
-    out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle; an older bundle there is replaced.")],
     names: Annotated[Path | None, typer.Option(help="PDU names (CSV).")] = None,
     key: Annotated[
         str, typer.Option(help="What the same PDU is: stream, or name as in the paper.")

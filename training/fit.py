@@ -43,6 +43,7 @@ _TRAIN_SHARE, _VALIDATION_SHARE = 0.7, 0.1
 _HELD_OUT_SHARE = 1 - _TRAIN_SHARE - _VALIDATION_SHARE
 _MOST_HELD_OUT_LINES = 400_000
 _CHUNK_LINES = 512
+_ENOUGH_SECONDS = 15
 
 
 class Traces:
@@ -65,7 +66,8 @@ class Traces:
         self.total_bytes = 0
         for path in self.paths:
             if not path.is_file():
-                raise InputError(f"{path}: not a file; training reads its traces more than once")
+                why = "is not a file; training reads its traces more than once"
+                raise InputError(f"{path}: {why if path.exists() else 'does not exist'}")
             self.total_bytes += path.stat().st_size
 
     def read(
@@ -150,6 +152,10 @@ def fit(
     model = Qwen2(model_config, weights)
     held_out = _score_held_out(traces, cycles, line_counts, model)
     calibration = calibrate(learner, held_out, _HELD_OUT_SHARE)
+    seconds = 3600 * sum(len(block.lines) for block in held_out) / learner.lines_per_hour()
+    say(f"calibrated on {seconds:.0f} s of traffic that the model was not trained on")
+    if seconds < _ENOUGH_SECONDS:
+        say("that is little: thresholds and deadlines stay wide until more clean traffic is given")
     pdus = [
         BundlePdu(key, learner.streams[key].name, learner.streams[key].source, cycle)
         for key, cycle in cycles.items()

@@ -145,7 +145,9 @@ def pretrain(
             if since_best >= config.patience:
                 stopped = "validation"
                 break
-        text = f"train {running:.2f}, validation {best_nats:.2f} nats a token"
+        text = f"train {running:.2f}"
+        if best_state is not None:
+            text += f", validation {best_nats:.2f} nats a token"
         progress(int(1000 * min(share, 1)), 1000, text)
         if share >= 1:
             stopped = "time" if step < config.max_steps else "steps"
