@@ -145,9 +145,9 @@ def pretrain(
             if since_best >= config.patience:
                 stopped = "validation"
                 break
-        text = f"train {running:.2f}"
+        text = f"{running:.2f} nats a token in training"
         if best_state is not None:
-            text += f", validation {best_nats:.2f} nats a token"
+            text += f", {best_nats:.2f} in validation"
         progress(int(1000 * min(share, 1)), 1000, text)
         if share >= 1:
             stopped = "time" if step < config.max_steps else "steps"
