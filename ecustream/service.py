@@ -17,7 +17,7 @@ from ecustream.decode.state import ActivityState, MappedPdu
 from ecustream.detect.calibration import Calibration, decode_calibration
 from ecustream.detect.detector import Detector, Thresholds
 from ecustream.detect.perplexity import PerplexityFilter
-from ecustream.errors import BundleError
+from ecustream.errors import BundleError, InputError
 from ecustream.events import Event
 from ecustream.ledger import Ledger
 from ecustream.publish.eventlog import EventLog
@@ -75,6 +75,7 @@ class Run:
         on_progress: Callable[[int, str], None] = lambda done, note: None,
     ) -> None:
         self._config = config
+        self._trace = trace
         self._model = model
         self._on_progress = on_progress
         self._files = read_bundle(model)
@@ -157,6 +158,10 @@ class Run:
             self.summary.seconds = time.monotonic() - started
             self.summary.traffic_s = (self._last_ns - self._first_ns) / 1e9
             self.summary.first_ns = self._first_ns
+        if not self.ledger.entered["lines"] and not self.summary.interrupted:
+            frames = ", ".join(f"{n} {end}" for end, n in self.ledger.ends["frames"].items())
+            why = "; ".join([frames or "no frame", *self.summary.problems])
+            raise InputError(f"{self._trace}: there is no PDU in this trace: {why}")
         return self.summary
 
     # The capture thread.
@@ -244,15 +249,17 @@ class Run:
         if known_share < _LEAST_KNOWN_SHARE:
             raise BundleError(
                 f"{self._model}: was made for another vehicle: it knows {100 * known_share:.0f} % of the "
-                f"first {scored} lines, and the bus {self._bus_names()}; fit one with "
-                "`python -m training fit`, or check --names and --source"
+                f"first {scored} lines{self._other_buses()}; fit one with `python -m training fit`, "
+                "or check --names and --source"
             )
         self._known_checked = True
 
-    def _bus_names(self) -> str:
-        known = sorted({pdu.source for pdu in self.calibration.pdus})
-        seen = sorted({pdu.source for pdu in self.summary.pdus.values()})
-        return f"{', '.join(known)} where the trace has {', '.join(seen)}"
+    def _other_buses(self) -> str:
+        known = {pdu.source for pdu in self.calibration.pdus}
+        seen = {pdu.source for pdu in self.summary.pdus.values()}
+        if seen <= known:
+            return ""
+        return f", and the bus {', '.join(sorted(known))} where the trace has {', '.join(sorted(seen))}"
 
     def _split_at_clock_steps(self, lines: list[Line]) -> list[list[Line]]:
         """The lines in pieces within which time does not go back by more than a second."""

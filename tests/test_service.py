@@ -197,6 +197,14 @@ class TestBadInput:
         with pytest.raises(InputError, match=r"trace\.pcap"):
             Run(config(), path, bundle_path)
 
+    def test_trace_without_a_pdu(self, bundle_path: Path, tmp_path: Path) -> None:
+        """A capture of an unknown link type has no PDU, which is said with what became of its frames."""
+        path = tmp_path / "trace.pcap"
+        header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 147)
+        path.write_bytes(header + struct.pack("<IIII", 1, 0, 60, 60) + bytes(60))
+        with pytest.raises(InputError, match=r"trace\.pcap: there is no PDU .* 1 unreadable\{linktype_147\}"):
+            Run(config(), path, bundle_path).execute()
+
     def test_clock_that_goes_back_is_a_gap(
         self, faulty_trace: Path, bundle_path: Path, tmp_path: Path
     ) -> None:
