@@ -36,7 +36,7 @@ from ecustream.traffic import Line
 if TYPE_CHECKING:
     from ecustream.scoring.bundle import Bundle
 
-__all__ = ["Run"]
+__all__ = ["Run", "calibration_of", "names_of"]
 
 _KNOWN_AFTER_LINES = 200
 _LEAST_KNOWN_SHARE = 0.1
@@ -58,7 +58,7 @@ class Run:
         model: the bundle's folder.
         events: where to write events as JSON lines, `-` for standard output.
         score_log: where to write the score of every line.
-        on_progress: called now and then with bytes read, total bytes and a note.
+        on_progress: called now and then with the bytes read and a note.
 
     Raises:
         EcustreamError: trace, bundle, configuration or an output cannot be used.
@@ -104,7 +104,6 @@ class Run:
         self._seq = 0
         self._kind_seq: Counter[str] = Counter()
         self._last_ns = 0
-        self._first_ns = 0
         self._known_checked = False
         self._status_due = 0.0
         self._status_lines = 0
@@ -156,8 +155,7 @@ class Run:
             if self._publisher is not None and self._publisher.scores_dropped:
                 self.ledger.note("scores_not_published", self._publisher.scores_dropped)
             self.summary.seconds = time.monotonic() - started
-            self.summary.traffic_s = (self._last_ns - self._first_ns) / 1e9
-            self.summary.first_ns = self._first_ns
+            self.summary.traffic_s = (self._last_ns - self.summary.first_ns) / 1e9
         if not self.ledger.entered["lines"] and not self.summary.interrupted:
             frames = ", ".join(f"{n} {end}" for end, n in self.ledger.ends["frames"].items())
             why = "; ".join([frames or "no frame", *self.summary.problems])
@@ -207,23 +205,21 @@ class Run:
                 why = f"{overwritten} lines were overwritten before they could be scored"
                 self._emit(detector.gap(lines[0].time_ns, lines[0].stream.source, why))
             for part in self._split_at_clock_steps(lines):
-                if part is not lines and part[0].time_ns < self._last_ns - _CLOCK_STEP_NS:
+                if part[0].time_ns < self._last_ns - _CLOCK_STEP_NS:
                     scorer.reset()
                     back_s = (self._last_ns - part[0].time_ns) / 1e9
                     why = f"the capture clock went back by {back_s:.1f} s"
                     self._emit(detector.gap(part[0].time_ns, part[0].stream.source, why))
                     self._last_ns = part[0].time_ns
-                self._take_scores(scorer.score(part), detector, bundle, started)
+                self._take_scores(scorer.score(part), detector, started)
         self._emit(detector.finish())
         self._check_known(at_end=True)
 
-    def _take_scores(
-        self, block: ScoreBlock, detector: Detector | PerplexityFilter, bundle: "Bundle", started: float
-    ) -> None:
+    def _take_scores(self, block: ScoreBlock, detector: Detector | PerplexityFilter, started: float) -> None:
         lines = block.lines
         summary = self.summary
-        if not self._first_ns:
-            self._first_ns = lines[0].time_ns
+        if not summary.first_ns:
+            summary.first_ns = lines[0].time_ns
             summary.first_score_s = time.monotonic() - started
         self._last_ns = max(self._last_ns, lines[-1].time_ns)
         self.ledger.end("lines", "scored", len(lines))
@@ -339,7 +335,7 @@ def _automatic_threads() -> int:
 def _names(config: Config, info: BundleInfo) -> NameTable:
     if config.input.names is not None:
         return NameTable.load(config.input.names)
-    return NameTable(msgspec.convert(info.names, list[NameRow]))
+    return names_of(info)
 
 
 def _activity_state(config: Config, info: BundleInfo) -> ActivityState:
@@ -363,6 +359,11 @@ def _run_id(config: Config, trace: Path, files: BundleFiles) -> str:
     else:
         digest.update(str(time.time_ns()).encode())
     return digest.hexdigest()[:16]
+
+
+def names_of(info: BundleInfo) -> NameTable:
+    """The name table that a bundle's traffic was read with."""
+    return NameTable(msgspec.convert(info.names, list[NameRow]))
 
 
 def calibration_of(files: BundleFiles) -> Calibration:

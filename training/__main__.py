@@ -56,15 +56,12 @@ def calibrate_command(
     source: Annotated[str | None, typer.Option(help="Bus name to use instead of the traces' own.")] = None,
 ) -> None:
     """Calibrate a trained detector again, on other or on more clean traffic."""
-    import msgspec
-
-    from ecustream.decode.names import NameRow, NameTable
     from ecustream.scoring.manifest import read_bundle
+    from ecustream.service import names_of
     from training.fit import Traces, recalibrate
 
     info = read_bundle(model).info
-    names = NameTable(msgspec.convert(info.names, list[NameRow]))
-    recalibrate(Traces(traces, names, info.key, source), model, out or model)
+    recalibrate(Traces(traces, names_of(info), info.key, source), model, out or model)
     print(f"{out or model}: calibrated")
 
 

@@ -6,12 +6,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from ecustream.decode.names import NameRow, NameTable
+from ecustream.decode.names import NameTable
 from ecustream.decode.state import ActivityState
 from ecustream.detect.calibration import Calibration
 from ecustream.detect.detector import ALL_EVIDENCE, Detector, Thresholds
@@ -23,7 +22,7 @@ from ecustream.scores import FIELD_DELTA, FIELD_NAME, LineScore, ScoreBlock
 from ecustream.scoring.bundle import Bundle
 from ecustream.scoring.manifest import read_bundle
 from ecustream.scoring.scorer import Scorer
-from ecustream.service import calibration_of
+from ecustream.service import calibration_of, names_of
 from ecustream.source import TraceLines
 from training.baselines import IntervalRule, threshold_spans
 from training.labels import Label, read_labels
@@ -156,9 +155,9 @@ def evaluate(
     """Run every candidate over every trace.
 
     A trace `X.pcapng.gz` with a label file `X.labels.jsonl` beside it is judged by its labels; one
-    without is taken for clean, and every episode in it is false. Of the perplexity thresholds, for each
-    width the lowest is kept that gives at most two episodes in the clean traces; that is a choice in
-    favour of perplexity, which the others do not have.
+    without is taken for clean, and every episode in it is false. For single scores (perplexity, the
+    standardised surprisal of one field) the lowest threshold is kept that gives at most two episodes in
+    each clean trace: that is a choice made on the test, in their favour, which the others do not have.
 
     Returns:
         `{"bundle", "false_alarms_per_hour", "traces": [...], "rows": [{"name", trace: {...}}]}` with, for
@@ -169,7 +168,7 @@ def evaluate(
     """
     files = read_bundle(bundle_path)
     bundle, calibration = Bundle(files), calibration_of(files)
-    table = NameTable.load(names) if names else NameTable(msgspec.convert(files.info.names, list[NameRow]))
+    table = NameTable.load(names) if names else names_of(files.info)
     cycles = {pdu.key: pdu.cycle_ns for pdu in files.info.pdus if pdu.cycle_ns}
     join_ns = round(join_ms * 1e6)
     every = candidates(calibration, false_alarms_per_hour, join_ns)

@@ -186,7 +186,6 @@ class Episodes:
             finding = episode.findings[stream.key] = Finding(stream, episode, expires_ns)
         finding.expires_ns = expires_ns
         self._finding_of[stream.key] = finding
-        finding.expires_ns = expires_ns
         episode.active.add(stream.key)
         episode.take(finding, sighting)
         if phase == "open" or sighting.time_ns - episode.told_ns >= _UPDATE_EVERY_NS:
