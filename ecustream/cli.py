@@ -1,4 +1,4 @@
-"""The command line: `ecustream run`, `tail`, `check`, `bench`, `schema`."""
+"""The command line: `ecustream run`, `tail`, `dashboard`, `check`, `bench`, `schema`, `keys`."""
 
 import json
 import signal
@@ -21,6 +21,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Finds what came late, early, out of order or not at all in a vehicle's Ethernet traffic.",
 )
+
+keys_app = typer.Typer(no_args_is_help=True, help="Keys for encrypted event sockets.")
+app.add_typer(keys_app, name="keys")
 
 DEMO_BUNDLE = Path(__file__).parent / "bundles" / "demo"
 
@@ -49,6 +52,10 @@ def run(
     ] = None,
     pub: Annotated[str | None, typer.Option(help="Address of the event socket (PUB).")] = None,
     reply: Annotated[str | None, typer.Option(help="Address of the snapshot and replay socket.")] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Folder that keeps events for replays over a restart.")
+    ] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="json or msgpack, on both sockets.")] = None,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Open no sockets.")] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of any configuration key.")
@@ -62,6 +69,8 @@ def run(
     from ecustream.report import print_summary
     from ecustream.service import Run
 
+    if journal is not None and no_publish:
+        raise ConfigError("--journal keeps events for the sockets, which --no-publish does not open")
     overrides: dict[str, Any] = dict(_key_value(text) for text in set_ or [])
     overrides |= {
         "input.names": None if names is None else str(names),
@@ -71,6 +80,8 @@ def run(
         "detect.filter": filter_,
         "publish.pub": pub,
         "publish.reply": reply,
+        "publish.format": format_,
+        "publish.journal": None if journal is None else str(journal),
         "publish.enabled": False if no_publish else None,
     }
     overrides = {key: value for key, value in overrides.items() if value is not None}
@@ -104,11 +115,40 @@ def tail(
     connect: Annotated[str, typer.Option(help="Address of the event socket.")] = "tcp://127.0.0.1:5556",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     count: Annotated[int | None, typer.Option(help="Stop after so many events.")] = None,
+    server_key: Annotated[Path | None, typer.Option(help="Public key file of that ecustream.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Your own secret key file.")] = None,
 ) -> None:
     """Follow the events of a running ecustream."""
+    from ecustream.publish.keys import read_public, read_secret
     from ecustream.tail import tail as follow
 
-    follow(connect, as_json, count)
+    if (server_key is None) != (key is None):
+        raise ConfigError("--server-key and --key belong together; give both or neither")
+    keys = None if server_key is None or key is None else (read_public(server_key), read_secret(key))
+    follow(connect, as_json, count, keys)
+
+
+@app.command()
+def dashboard(
+    connect: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PUB[,REPLY]",
+            help="Addresses of an ecustream, repeatable; the reply port is the next one unless given.",
+        ),
+    ] = None,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the page is.")] = "127.0.0.1:8050",
+    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Let other machines see it.")] = False,
+) -> None:
+    """Show one or several running ecustreams on a web page."""
+    try:
+        from ecustream.dashboard.server import serve
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise ConfigError(f"{error.name} is not installed; pip install '.[dashboard]'") from None
+
+    serve(connect or ["tcp://127.0.0.1:5556"], listen, allow_remote=allow_remote)
 
 
 @app.command()
@@ -120,6 +160,7 @@ def check(
     from ecustream.config import effective_toml, load_config
     from ecustream.decode.names import NameTable
     from ecustream.decode.pdus import Sockets
+    from ecustream.publish.curve import Curve
 
     settings = load_config(file)
     try:
@@ -128,6 +169,9 @@ def check(
         raise ConfigError(f"{file}: input.layouts: {error}") from None
     if settings.input.names is not None:
         NameTable.load(settings.input.names)
+    publish = settings.publish
+    if publish.enabled and publish.curve_secret is not None and publish.curve_clients is not None:
+        Curve(publish.curve_secret, publish.curve_clients)
     print(effective_toml(settings) if effective else f"{file}: valid")
 
 
@@ -149,11 +193,30 @@ def bench(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    asyncapi: Annotated[bool, typer.Option("--asyncapi", help="AsyncAPI 3.0: both sockets as well.")] = False,
+) -> None:
     """Print the JSON Schema of events, status and scores."""
-    from ecustream.publish.messages import json_schemas
+    if asyncapi:
+        from ecustream.publish.asyncapi import asyncapi_document
 
-    print(json.dumps(json_schemas(), indent=2))
+        print(json.dumps(asyncapi_document(), indent=2))
+    else:
+        from ecustream.publish.messages import json_schemas
+
+        print(json.dumps(json_schemas(), indent=2))
+
+
+@keys_app.command("new")
+def keys_new(
+    name: Annotated[str, typer.Argument(help="Whose keys; the files are NAME.secret and NAME.public.")],
+    folder: Annotated[Path, typer.Option("--dir", help="Where to write them.")] = Path(),
+) -> None:
+    """Make a pair of keys, for the publisher or for one who reads."""
+    from ecustream.publish.keys import make_pair
+
+    secret, public = make_pair(name, folder)
+    print(f"{secret}: keep it secret\n{public}: give it to the other side")
 
 
 def _key_value(text: str) -> tuple[str, str]:

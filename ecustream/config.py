@@ -32,6 +32,7 @@ COMMAND_LINE = "command line"
 
 Count = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(gt=0)]
+Name = Annotated[str, Meta(min_length=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -91,13 +92,36 @@ class DetectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class PublishConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where events go: the PUB and the reply socket, and how many events a replay can reach back."""
+    """Where events go: the PUB and the reply socket, and how far a replay can reach back.
+
+    Attributes:
+        enabled: whether there are sockets at all, and a journal.
+        pub: address of the PUB socket.
+        reply: address of the reply socket.
+        allow_remote: whether machines other than this one may connect without keys.
+        group: whose members may connect to ipc sockets, beside the user who runs this.
+        format: how messages and answers are written.
+        curve_secret: file of the secret key that encrypts both sockets; relative like `journal`.
+        curve_clients: file or folder of the public keys that may connect then; relative like `journal`.
+        history_events: how many events are kept in memory.
+        journal: folder in which events are kept over a restart; relative to the configuration file where
+            that names it.
+        journal_max_bytes: size of that folder at which the oldest events are deleted.
+        journal_max_age_h: age in hours at which events are deleted.
+    """
 
     enabled: bool = True
     pub: str = "tcp://127.0.0.1:5556"
     reply: str = "tcp://127.0.0.1:5557"
     allow_remote: bool = False
+    group: Name | None = None
+    format: Literal["json", "msgpack"] = "json"
+    curve_secret: Name | None = None
+    curve_clients: Name | None = None
     history_events: Count = 10_000
+    journal: Name | None = None
+    journal_max_bytes: Annotated[int, Meta(ge=1_000_000)] = 100_000_000
+    journal_max_age_h: Positive = 168.0
 
 
 class RingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,9 +155,9 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     leaves: dict[str, Any] = {}
     if path is not None:
         leaves.update(_leaves(_read_toml(Path(path)), Config, str(path)))
-        names = leaves.get("input.names")
-        if names is not None:
-            leaves["input.names"] = str(Path(path).parent / names)
+        for key in ("input.names", "publish.journal", "publish.curve_secret", "publish.curve_clients"):
+            if leaves.get(key) is not None:
+                leaves[key] = str(Path(path).parent / leaves[key])
     for key, value in (overrides or {}).items():
         if value is not None:
             leaves[key] = _value(value, _type_of(key), key, COMMAND_LINE, strict=False)
@@ -168,7 +192,8 @@ def check_bind_url(url: str, *, allow_remote: bool) -> None:
     if not allow_remote and not _is_loopback(match[1].strip("[]")):
         raise ConfigError(
             f'"{url}" would let other machines read the events; '
-            "set publish.allow_remote = true if that is meant, or bind to 127.0.0.1"
+            "give publish.curve_secret and publish.curve_clients, or bind to 127.0.0.1, "
+            "or set publish.allow_remote = true to let in everybody"
         )
 
 
@@ -315,13 +340,24 @@ def _check_together(config: Config, origin: str) -> None:
         if not re.fullmatch(r"\d+|0[xX][0-9a-fA-F]+", text):
             raise ConfigError(f'{origin}: input.state.values has the key "{text}", but keys must be numbers')
     if config.publish.enabled:
-        for key in ("pub", "reply"):
-            try:
-                check_bind_url(getattr(config.publish, key), allow_remote=config.publish.allow_remote)
-            except ConfigError as error:
-                raise ConfigError(f"{origin}: publish.{key}: {error}") from error
-        if config.publish.pub == config.publish.reply and not config.publish.pub.endswith(":*"):
-            raise ConfigError(f"{origin}: publish.pub and publish.reply must differ")
+        _check_publish(config.publish, origin)
+
+
+def _check_publish(publish: PublishConfig, origin: str) -> None:
+    if (publish.curve_secret is None) != (publish.curve_clients is None):
+        raise ConfigError(
+            f"{origin}: publish.curve_secret and publish.curve_clients belong together; give both or neither"
+        )
+    for key in ("pub", "reply"):
+        try:
+            allowed = publish.allow_remote or publish.curve_secret is not None
+            check_bind_url(getattr(publish, key), allow_remote=allowed)
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: publish.{key}: {error}") from error
+    if publish.pub == publish.reply and not publish.pub.endswith(":*"):
+        raise ConfigError(f"{origin}: publish.pub and publish.reply must differ")
+    if publish.group is not None and "ipc://" not in publish.pub + publish.reply:
+        raise ConfigError(f"{origin}: publish.group is given, but publish.pub and publish.reply are not ipc")
 
 
 def _write_table(struct: msgspec.Struct, prefix: str, lines: list[str]) -> None:

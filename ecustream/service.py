@@ -19,9 +19,13 @@ from ecustream.detect.detector import Detector, Thresholds
 from ecustream.detect.perplexity import PerplexityFilter
 from ecustream.errors import BundleError, InputError
 from ecustream.events import Event
+from ecustream.gaps import split_at_gaps
 from ecustream.ledger import Ledger
+from ecustream.publish.curve import Curve
 from ecustream.publish.eventlog import EventLog
-from ecustream.publish.messages import State, Status, score_batches
+from ecustream.publish.journal import Journal
+from ecustream.publish.messages import JournalStatus, State, Status, score_batches
+from ecustream.publish.pdus import PduRows, PduTable
 from ecustream.publish.scorelog import ScoreLog
 from ecustream.publish.sinks import EventSinks
 from ecustream.publish.socket import Publisher
@@ -40,7 +44,6 @@ __all__ = ["Run", "calibration_of", "names_of"]
 
 _KNOWN_AFTER_LINES = 200
 _LEAST_KNOWN_SHARE = 0.1
-_CLOCK_STEP_NS = 1_000_000_000
 _TICK_S = 0.02
 _STATUS_S = 1.0
 
@@ -107,8 +110,10 @@ class Run:
         self._known_checked = False
         self._status_due = 0.0
         self._status_lines = 0
+        self._pdu_rows = PduRows(self.calibration.pdus)
         self._score_log = None if score_log is None else ScoreLog(score_log)
         log = None if events is None else EventLog(events)
+        self._publisher: Publisher | None = None
         self._publisher = self._open_publisher()
         self._sinks = EventSinks(self.ledger, publisher=self._publisher, log=log)
 
@@ -154,6 +159,7 @@ class Run:
             self.summary.problems += self._sinks.problems()
             if self._publisher is not None and self._publisher.scores_dropped:
                 self.ledger.note("scores_not_published", self._publisher.scores_dropped)
+            self._settle_journal()
             self.summary.seconds = time.monotonic() - started
             self.summary.traffic_s = (self._last_ns - self.summary.first_ns) / 1e9
         if not self.ledger.entered["lines"] and not self.summary.interrupted:
@@ -204,12 +210,10 @@ class Run:
                 scorer.reset()
                 why = f"{overwritten} lines were overwritten before they could be scored"
                 self._emit(detector.gap(lines[0].time_ns, lines[0].stream.source, why))
-            for part in self._split_at_clock_steps(lines):
-                if part[0].time_ns < self._last_ns - _CLOCK_STEP_NS:
+            for part, gap in split_at_gaps(lines, self._lines.losses, self._last_ns):
+                if gap:
                     scorer.reset()
-                    back_s = (self._last_ns - part[0].time_ns) / 1e9
-                    why = f"the capture clock went back by {back_s:.1f} s"
-                    self._emit(detector.gap(part[0].time_ns, part[0].stream.source, why))
+                    self._emit(detector.gap(part[0].time_ns, part[0].stream.source, gap))
                     self._last_ns = part[0].time_ns
                 self._take_scores(scorer.score(part), detector, started)
         self._emit(detector.finish())
@@ -257,20 +261,6 @@ class Run:
             return ""
         return f", and the bus {', '.join(sorted(known))} where the trace has {', '.join(sorted(seen))}"
 
-    def _split_at_clock_steps(self, lines: list[Line]) -> list[list[Line]]:
-        """The lines in pieces within which time does not go back by more than a second."""
-        cuts = [0]
-        before = self._last_ns
-        for i, line in enumerate(lines):
-            if line.time_ns < before - _CLOCK_STEP_NS:
-                cuts.append(i)
-                before = line.time_ns
-            elif line.time_ns > before:
-                before = line.time_ns
-        if cuts == [0]:
-            return [lines]
-        return [lines[a:b] for a, b in zip(cuts, [*cuts[1:], len(lines)], strict=True) if b > a]
-
     def _detector(self, bundle: "Bundle") -> Detector | PerplexityFilter:
         detect = self._config.detect
         join_ns = round(detect.join_ms * 1e6)
@@ -285,13 +275,37 @@ class Run:
         publish = self._config.publish
         if not publish.enabled:
             return None
+        curve = None
+        if publish.curve_secret is not None and publish.curve_clients is not None:
+            curve = Curve(publish.curve_secret, publish.curve_clients)
+        journal = None
+        if publish.journal is not None:
+            journal = Journal(
+                publish.journal,
+                max_bytes=publish.journal_max_bytes,
+                max_age_s=publish.journal_max_age_h * 3600,
+            )
         return Publisher(
             publish.pub,
             publish.reply,
             self._status("starting"),
             history_events=publish.history_events,
             allow_remote=publish.allow_remote,
+            curve=curve,
+            group=publish.group,
+            msgpack=publish.format == "msgpack",
+            journal=journal,
         )
+
+    def _settle_journal(self) -> None:
+        journal = self._journal_status()
+        if journal is not None and journal.missing:
+            self.ledger.note("events_not_journalled", journal.missing)
+            counts = f"{journal.missing} of {self._seq} events are not in the journal"
+            self.summary.problems.append(f"{self._config.publish.journal}: {counts}")
+
+    def _journal_status(self) -> JournalStatus | None:
+        return None if self._publisher is None else self._publisher.journal_status()
 
     def _emit(self, events: list[Event]) -> None:
         for event in events:
@@ -306,6 +320,8 @@ class Run:
     def _publish_status(self, state: State) -> None:
         if self._publisher is not None:
             self._publisher.publish_status(self._status(state))
+            rows = self._pdu_rows.rows(self.summary.pdus)
+            self._publisher.publish_pdus(PduTable(run=self.summary.run, last_ns=self._last_ns, pdus=rows))
 
     def _status(self, state: State) -> Status:
         now = time.monotonic()
@@ -315,15 +331,20 @@ class Run:
         self._status_due, self._status_lines = now + _STATUS_S, scored
         sources = {pdu.source for pdu in self.summary.pdus.values()}
         passed_ns = 0 if self._pacer is None else self._pacer.passed_ns
+        journal = self._journal_status()
+        problem = journal.problem if journal else None
         return Status(
             run=self.summary.run,
             source=",".join(sorted(sources)) or "none",
-            state=state,
+            state="degraded" if problem and state == "running" else state,
             seq=self._seq,
             lines_per_s=round(rate, 1),
             lag_s=round(max(0, passed_ns - self._last_ns) / 1e9, 3),
             wall_ns=time.time_ns(),
             ledger=self.ledger.as_dict(),
+            reason=problem,
+            journal=journal,
+            publish=None if self._publisher is None else self._publisher.counts(),
         )
 
 

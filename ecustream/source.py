@@ -1,5 +1,6 @@
 """A trace file as log lines: capture and decode in one iterator, CSV traces alike."""
 
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
@@ -27,6 +28,9 @@ class TraceLines:
         source: bus name to use instead of the trace's own; a CSV trace keeps its own.
         state: where the activity state comes from; a CSV trace carries its own.
 
+    Attributes:
+        losses: as in `CaptureReader`; empty for a CSV trace.
+
     Raises:
         InputError: the trace cannot be read at all.
         ConfigError: `key` or `layouts` is wrong.
@@ -44,6 +48,7 @@ class TraceLines:
         state: ActivityState | None = None,
     ) -> None:
         self._file: CaptureReader | CsvTrace
+        self.losses: deque[tuple[int, int]] = deque()
         if is_csv_trace(path):
             self._file = csv = read_csv_lines(path, ledger, key)
             self._lines = iter(csv)
@@ -51,6 +56,7 @@ class TraceLines:
             decoder = PacketDecoder(ledger, layouts)
             builder = LineBuilder(ledger, names, key, state)
             self._file = capture = open_capture(path, ledger, source)
+            self.losses = capture.losses
             self._lines = _decoded(capture, decoder, builder)
 
     @property

@@ -24,11 +24,16 @@ class EpisodeSummary(NamedTuple):
 
 @dataclass
 class PduSummary:
-    """What a run saw of one PDU; `worst_nats` is the strongest evidence of an episode it took part in."""
+    """What a run saw of one PDU; `worst_nats` is the strongest evidence of an episode it took part in.
+
+    `first_ns` and `last_ns` are the capture times of its first and its last line.
+    """
 
     name: str
     source: str
     cycle_ns: int
+    first_ns: int
+    last_ns: int = 0
     lines: int = 0
     episodes: int = 0
     worst_nats: float = 0.0
@@ -71,13 +76,16 @@ class RunSummary:
 
     def count(self, lines: Sequence[Line]) -> None:
         """Take lines that were scored."""
-        streams = {line.stream.key: line.stream for line in lines}
+        last = {line.stream.key: line for line in lines}
         for key, count in Counter([line.stream.key for line in lines]).items():
             pdu = self.pdus.get(key)
             if pdu is None:
-                stream = streams[key]
-                pdu = self.pdus[key] = PduSummary(stream.name, stream.source, self.cycles_ns.get(key, 0))
+                first = next(line for line in lines if line.stream.key == key)
+                pdu = self.pdus[key] = PduSummary(
+                    first.stream.name, first.stream.source, self.cycles_ns.get(key, 0), first.time_ns
+                )
             pdu.lines += count
+            pdu.last_ns = last[key].time_ns
             if key not in self.cycles_ns:
                 self.unknown_lines += count
 

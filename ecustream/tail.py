@@ -9,11 +9,18 @@ import msgspec
 import zmq
 
 from ecustream.errors import ConfigError
+from ecustream.publish.formats import to_json
+from ecustream.publish.keys import KeyPair
 
 __all__ = ["event_line", "tail"]
 
 
-def tail(connect: str = "tcp://127.0.0.1:5556", json: bool = False, count: int | None = None) -> None:
+def tail(
+    connect: str = "tcp://127.0.0.1:5556",
+    json: bool = False,
+    count: int | None = None,
+    keys: tuple[bytes, KeyPair] | None = None,
+) -> None:
     """Prints one line an event as it comes, until Ctrl-C, a closed pipe, or `count` events.
 
     Events from before the connection are not shown. Where nothing listens at `connect` yet, it waits.
@@ -22,12 +29,13 @@ def tail(connect: str = "tcp://127.0.0.1:5556", json: bool = False, count: int |
         connect: address of the PUB socket.
         json: print the JSON objects as they are.
         count: how many events to print; None for no end.
+        keys: the publisher's public key and the reader's own pair, where the socket is encrypted.
 
     Raises:
         ConfigError: `connect` is no socket address.
     """
     try:
-        _follow(connect, json, count)
+        _follow(connect, json, count, keys)
     except KeyboardInterrupt:
         pass
     except BrokenPipeError:
@@ -35,12 +43,15 @@ def tail(connect: str = "tcp://127.0.0.1:5556", json: bool = False, count: int |
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _follow(connect: str, json: bool, count: int | None) -> None:
+def _follow(connect: str, json: bool, count: int | None, keys: tuple[bytes, KeyPair] | None) -> None:
     with zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.linger = 0
         socket.rcvhwm = 0  # a terminal may be slow, for instance while text is selected
         socket.ipv6 = "[" in connect
         socket.subscribe(b"event/")
+        if keys is not None:
+            server_key, own = keys
+            socket.curve_serverkey, socket.curve_publickey, socket.curve_secretkey = server_key, *own
         try:
             socket.connect(connect)
         except zmq.ZMQError as error:
@@ -49,8 +60,15 @@ def _follow(connect: str, json: bool, count: int | None) -> None:
         shown = 0
         while count is None or shown < count:
             _topic, body, *_ = [*socket.recv_multipart(), b""]
-            print(body.decode("utf-8", "replace") if json else event_line(body), flush=True)
+            print(_json_line(body) if json else event_line(body), flush=True)
             shown += 1
+
+
+def _json_line(body: bytes) -> str:
+    try:
+        return to_json(body).decode()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError):
+        return body.decode("utf-8", "replace")
 
 
 def event_line(body: bytes) -> str:
@@ -59,7 +77,7 @@ def event_line(body: bytes) -> str:
     Fields that are missing or new do no harm, so that an older `tail` reads a newer service.
     """
     try:
-        event: Any = msgspec.json.decode(body)
+        event: Any = msgspec.json.decode(to_json(body))
         time_ns = event.get("decided_ns") or event["start_ns"]
         # Integer division first: a float holds nanoseconds of today only to a quarter microsecond.
         clock = datetime.fromtimestamp(time_ns // 1_000_000_000).strftime("%Y-%m-%d %H:%M:%S")

@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 def clean_trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty seconds of clean traffic of the bench vehicle."""
     path = tmp_path_factory.mktemp("clean") / "clean.pcapng"
-    write_trace(draw_vehicle("bench"), path, seconds=40, seed=1)
+    write_trace(draw_vehicle("bench"), path, seconds=40, drive=1)
     return path
 
 
@@ -26,7 +26,7 @@ def clean_trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def faulty_trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty seconds of the same vehicle with faults; labels lie beside it."""
     path = tmp_path_factory.mktemp("faulty") / "faulty.pcapng"
-    write_trace(draw_vehicle("bench"), path, seconds=30, seed=5, faults="heavy")
+    write_trace(draw_vehicle("bench"), path, seconds=30, drive=5, faults="heavy")
     return path
 
 

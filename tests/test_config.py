@@ -40,6 +40,8 @@ def test_defaults() -> None:
             "reply": "tcp://127.0.0.1:5557",
             "allow_remote": False,
             "history_events": 10_000,
+            "journal_max_bytes": 100_000_000,
+            "journal_max_age_h": 168.0,
         },
         "ring": {"lines": 65_536},
     }
@@ -84,6 +86,14 @@ def test_names_stand_beside_the_file_that_names_them(tmp_path: Path) -> None:
     assert load_config(path, {"input.names": "here.csv"}).input.names == "here.csv"
 
 
+def test_the_journal_stands_beside_the_file_that_names_it(tmp_path: Path) -> None:
+    """A relative journal folder in the configuration is the same from any folder; an option is as given."""
+    path = write(tmp_path, '[publish]\njournal = "events"\njournal_max_age_h = 24')
+    assert load_config(path).publish.journal == str(tmp_path / "events")
+    assert load_config(path, {"publish.journal": "here"}).publish.journal == "here"
+    assert load_config(path).publish.journal_max_age_h == 24.0
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -120,6 +130,12 @@ def test_names_stand_beside_the_file_that_names_them(tmp_path: Path) -> None:
             '[publish]\npub = "tcp://0.0.0.0:1"',
             'publish.pub: "tcp://0.0.0.0:1" would let other machines read',
         ),
+        ('[publish]\njournal = ""', 'publish.journal is "", but must be a text in quotes'),
+        (
+            "[publish]\njournal_max_bytes = 100",
+            "publish.journal_max_bytes is 100, but must be a whole number of at least 1000000",
+        ),
+        ("[publish]\njournal_max_age_h = 0", "publish.journal_max_age_h is 0, but must be a number above 0"),
         ('[publish]\nreply = "5557"', 'publish.reply: "5557" is no socket address'),
         ('[publish]\npub = "ipc://a"\nreply = "ipc://a"', "publish.pub and publish.reply must differ"),
         ("[ring\nlines = 1", "is not valid TOML: "),
@@ -177,6 +193,8 @@ VALUES = {
     "detect.false_alarms_per_hour": st.floats(0, 1e308, exclude_min=True),
     "publish.allow_remote": st.booleans(),
     "publish.history_events": st.integers(1, 2**62),
+    "publish.journal": TEXT.map(lambda text: "/" + text.replace("\0", "")),
+    "publish.journal_max_age_h": st.floats(0, 1e308, exclude_min=True),
 }
 
 

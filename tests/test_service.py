@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import zmq
 
+from ecustream.capture.pcapng import ENHANCED_PACKET
 from ecustream.config import Config, load_config
 from ecustream.errors import BundleError, EcustreamError, InputError, OutputError
 from ecustream.service import Run
+from tests.capture.capture_files import block, option
 from tests.running import OFFLINE, run_offline, spans
 from training.labels import read_labels
 from training.metrics import match
@@ -217,6 +219,34 @@ class TestBadInput:
         assert summary.episodes["capture_gap"] == 1
         assert any("went back" in event.reason for event in events)
         assert summary.episodes.total() <= 2 * once.episodes.total() + 2
+        assert summary.ledger.balanced()
+
+    def test_frames_that_the_logger_lost_are_a_gap(
+        self, faulty_trace: Path, bundle_path: Path, tmp_path: Path
+    ) -> None:
+        """Each packet that tells of lost ones before it gives a capture_gap there, and the books balance."""
+        blocks, frames, at = [], 0, 0
+        numbers: list[int] = []
+        content = faulty_trace.read_bytes()
+        while at < len(content):
+            kind, length = struct.unpack_from("<II", content, at)
+            body = content[at + 8 : at + length - 4]
+            frames += kind == ENHANCED_PACKET
+            # A frame without PDUs (gPTP) would tell of the loss only with the next one.
+            has_pdus = kind == ENHANCED_PACKET and body[32:34] != b"\x88\xf7"
+            if has_pdus and frames >= (500, 501, 2000, 2**32)[len(numbers)]:
+                numbers.append(frames)
+                body += option(4, struct.pack("<Q", frames))
+            blocks.append(block(kind, body))
+            at += length
+        path = tmp_path / "lossy.pcapng"
+        path.write_bytes(b"".join(blocks))
+        summary, events = run_offline(path, bundle_path, tmp_path / "lossy.jsonl")
+        gaps = [event for event in events if event.kind == "capture_gap" and event.phase == "open"]
+        assert [event.reason for event in gaps] == [
+            f"the capture lost {number:,} frames before frame {number}" for number in numbers
+        ]
+        assert summary.ledger.ended("frames", "kernel_dropped") == sum(numbers) > 3000
         assert summary.ledger.balanced()
 
     def test_bundle_of_another_vehicle(self, clean_trace: Path, bundle_path: Path, tmp_path: Path) -> None:

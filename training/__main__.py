@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from ecustream.cli import run_app
+from training.annotate import annotate_command
 from training.simulate.command import simulate_command
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
     help="Makes traffic, detectors and their evaluation.",
 )
 app.command("simulate")(simulate_command)
+app.command("annotate")(annotate_command)
 
 
 @app.command("fit")
@@ -72,16 +74,20 @@ def evaluate_command(
     names: Annotated[Path | None, typer.Option(help="PDU names (CSV); default: the bundle's.")] = None,
     source: Annotated[str | None, typer.Option(help="Bus name to use instead of the traces' own.")] = None,
     false_alarms_per_hour: Annotated[float, typer.Option(help="The detector's budget.")] = 1.0,
+    kinds: Annotated[bool, typer.Option("--kinds", help="Also print kinds of faults, and controls.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare a detector with the interval rule and with each kind of its evidence alone."""
-    from training.evaluate import evaluate, render
+    from training.evaluate import evaluate, render, render_kinds
 
     report = evaluate(model, traces, names=names, source=source, false_alarms_per_hour=false_alarms_per_hour)
     if as_json:
         print(json.dumps(report))
     else:
-        Console(width=None if sys.stdout.isatty() else 160).print(render(report))
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        console.print(render(report))
+        if kinds:
+            console.print(render_kinds(report))
 
 
 @app.command("demo")

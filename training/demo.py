@@ -13,34 +13,39 @@ from training.simulate import draw_vehicle, write_trace
 __all__ = ["build_demo"]
 
 _PRESET = "bench"
-_CLEAN_SECONDS, _CLEAN_SEEDS = 400.0, (101, 102)
-_DEMO_SECONDS, _DEMO_SEED = 60.0, 17
+_CLEAN_SECONDS, _CLEAN_DRIVES = 400.0, (101, 102)
+_DEMO_SECONDS, _DEMO_DRIVE = 60.0, 17
 _STEPS = 400
 
 
-def build_demo(trace_folder: Path, say: Callable[[str], None] = lambda sentence: None) -> None:
-    """Write the demo trace into `trace_folder` and its bundle into the package.
+def build_demo(folder: Path, say: Callable[[str], None] = lambda sentence: None) -> None:
+    """Write the demo trace into `folder` and its bundle into the package.
 
-    The bundle is fitted to clean traffic of the same simulated vehicle, drawn with other seeds than the
-    trace. Steps are counted, not timed, so that the same machine gives the same weights.
+    The bundle is fitted to clean traffic of the same simulated vehicle, on other drives than the trace.
+    Steps are counted, not timed, so that the same machine gives the same weights.
 
     Args:
-        trace_folder: gets `demo.pcapng.gz`, `demo.labels.jsonl` and `demo.names.csv`.
+        folder: has `faults.toml`, what goes wrong in the trace; gets `demo.pcapng.gz` and what lies beside it.
         say: told what is done, sentence by sentence.
 
     Raises:
+        ConfigError: there are no such faults.
         OutputError: a file cannot be written.
     """
     vehicle = draw_vehicle(_PRESET)
-    trace_folder.mkdir(parents=True, exist_ok=True)
-    trace = trace_folder / "demo.pcapng.gz"
-    summary = write_trace(vehicle, trace, seconds=_DEMO_SECONDS, seed=_DEMO_SEED, faults="light")
-    say(f"{trace}: {summary.pdus:,} PDUs, {summary.faults} faults")
+    summary = write_trace(
+        vehicle,
+        folder / "demo.pcapng.gz",
+        seconds=_DEMO_SECONDS,
+        drive=_DEMO_DRIVE,
+        faults=str(folder / "faults.toml"),
+    )
+    say(f"{summary.files.out}: {summary.pdus:,} PDUs, {summary.faults} faults")
     bundle = Path(ecustream.__file__).parent / "bundles" / "demo"
-    with tempfile.TemporaryDirectory() as folder:
-        clean = [Path(folder) / f"clean-{seed}.pcapng" for seed in _CLEAN_SEEDS]
-        for path, seed in zip(clean, _CLEAN_SEEDS, strict=True):
-            write_trace(vehicle, path, seconds=_CLEAN_SECONDS, seed=seed)
+    with tempfile.TemporaryDirectory() as clean_folder:
+        clean = [Path(clean_folder) / f"clean-{drive}.pcapng" for drive in _CLEAN_DRIVES]
+        for path, drive in zip(clean, _CLEAN_DRIVES, strict=True):
+            write_trace(vehicle, path, seconds=_CLEAN_SECONDS, drive=drive)
         config = PretrainConfig(max_steps=_STEPS, max_seconds=float("inf"))
-        info = fit(Traces(clean, NameTable.load(summary.names)), bundle, config, say)
+        info = fit(Traces(clean, NameTable.load(summary.files.names)), bundle, config, say)
     say(f"{bundle.name}: {len(info.pdus)} PDUs, fingerprint {info.fingerprint}")

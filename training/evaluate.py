@@ -16,6 +16,7 @@ from ecustream.detect.calibration import Calibration
 from ecustream.detect.detector import ALL_EVIDENCE, Detector, Thresholds
 from ecustream.detect.perplexity import PerplexityFilter
 from ecustream.events import Event
+from ecustream.gaps import split_at_gaps
 from ecustream.ledger import Ledger
 from ecustream.progress import WorkProgress
 from ecustream.scores import FIELD_DELTA, FIELD_NAME, LineScore, ScoreBlock
@@ -25,10 +26,10 @@ from ecustream.scoring.scorer import Scorer
 from ecustream.service import calibration_of, names_of
 from ecustream.source import TraceLines
 from training.baselines import IntervalRule, threshold_spans
-from training.labels import Label, read_labels
-from training.metrics import Span, match
+from training.labels import Context, Label, read_context, read_labels
+from training.metrics import Span, match, met
 
-__all__ = ["Candidate", "evaluate", "render"]
+__all__ = ["Candidate", "evaluate", "render", "render_kinds"]
 
 _CHUNK_LINES = 512
 _RULE_MARGINS = (0.05, 0.1, 0.2)
@@ -85,10 +86,11 @@ class _Scores:
 
 
 class _Judged(NamedTuple):
-    """A trace that was scored: its labels (None: it is clean), times and score columns."""
+    """A trace that was scored: its labels (None: it is clean), controls, times and score columns."""
 
     name: str
     labels: list[Label] | None
+    controls: list[Context]
     times: npt.NDArray[np.int64]
     columns: dict[str, npt.NDArray[np.float64]]
 
@@ -96,25 +98,37 @@ class _Judged(NamedTuple):
         """Episodes of one score and a threshold."""
         return threshold_spans(self.times, self.columns[column], threshold, width, join_ns)
 
-    def outcome(self, spans: list[Span]) -> dict[str, Any]:
-        """What episodes are worth on this trace."""
+    def outcome(self, spans: list[Span], unknown: Sequence[Span] = ()) -> dict[str, Any]:
+        """What episodes are worth on this trace; an unknown PDU finds a fault, but is never a false alarm."""
         if self.labels is None:
             seconds = float(self.times[-1] - self.times[0]) / 1e9
             return {"episodes": len(spans), "seconds": round(seconds, 1)}
         found = match(spans, self.labels)
+        by_unknown = match(unknown, self.labels).found
+        hits = [known or new for known, new in zip(found.found, by_unknown, strict=True)]
         kinds: dict[str, list[bool]] = {}
-        for label, hit in zip(self.labels, found.found, strict=True):
+        for label, hit in zip(self.labels, hits, strict=True):
             kinds.setdefault(label.kind, []).append(hit)
+            if label.severity is not None:
+                kinds.setdefault(f"{label.kind} {label.severity:g}", []).append(hit)
+        controls: dict[str, list[bool]] = {}
+        for control, reported in zip(self.controls, met(spans, self.controls), strict=True):
+            controls.setdefault(control.name, []).append(reported)
         latency = found.latency_ms
         return {
-            "found": sum(found.found),
+            "found": sum(hits),
             "labels": len(self.labels),
-            "kinds": {kind: f"{sum(hits)}/{len(hits)}" for kind, hits in sorted(kinds.items())},
+            "kinds": {kind: _share(hits) for kind, hits in sorted(kinds.items())},
+            "controls_reported": {kind: _share(hits) for kind, hits in sorted(controls.items())},
             "episodes": len(spans),
             "false": found.false_episodes,
             "median_latency_ms": round(statistics.median(latency), 1) if latency else None,
             "most_after_end_ms": round(max(found.latency_after_end_ms), 1) if latency else None,
         }
+
+
+def _share(hits: Sequence[bool]) -> str:
+    return f"{sum(hits)}/{len(hits)}"
 
 
 def candidates(calibration: Calibration, false_alarms_per_hour: float, join_ns: int) -> list[Candidate]:
@@ -155,7 +169,8 @@ def evaluate(
     """Run every candidate over every trace.
 
     A trace `X.pcapng.gz` with a label file `X.labels.jsonl` beside it is judged by its labels; one
-    without is taken for clean, and every episode in it is false. For single scores (perplexity, the
+    without, or with an empty one, is taken for clean, and every episode in it is false. Controls in
+    `X.context.jsonl` must not be reported. For single scores (perplexity, the
     standardised surprisal of one field) the lowest threshold is kept that gives at most two episodes in
     each clean trace: that is a choice made on the test, in their favour, which the others do not have.
 
@@ -175,8 +190,10 @@ def evaluate(
     results: dict[str, dict[str, Any]] = {candidate.name: {} for candidate in every}
     judged: list[_Judged] = []
     for path in traces:
-        labels_path = _labels_beside(path)
-        labels = read_labels(labels_path) if labels_path.exists() else None
+        labels_path, context_path = _beside(path, "labels"), _beside(path, "context")
+        labels = (read_labels(labels_path) if labels_path.exists() else []) or None
+        context = read_context(context_path) if context_path.exists() else []
+        controls = [row for row in context if row.kind == "control"]
         machines = [candidate.make() for candidate in every]
         events: list[list[Event]] = [[] for _ in every]
         scores = _Scores(calibration)
@@ -187,18 +204,26 @@ def evaluate(
             closing(lines_of) as trace,
             WorkProgress(path.name, trace.total_bytes) as progress,
         ):
+            last_ns = 0
             for lines in trace:
-                block = scorer.score(lines)
-                scores.add(block)
-                rows = list(block.rows())
-                for machine, told in zip(machines, events, strict=True):
-                    _feed(machine, rows, told)
+                for part, gap in split_at_gaps(lines, trace.losses, last_ns):
+                    if gap:
+                        scorer.reset()
+                        last_ns = part[0].time_ns
+                    block = scorer.score(part)
+                    scores.add(block)
+                    rows = list(block.rows())
+                    for machine, told in zip(machines, events, strict=True):
+                        _feed(machine, rows, told, gap)
+                    last_ns = max(last_ns, part[-1].time_ns)
                 progress.update(trace.bytes_read)
-        judged.append(_Judged(_name(path), labels, *scores.arrays()))
+        judged.append(_Judged(_name(path), labels, controls, *scores.arrays()))
         for candidate, machine, told in zip(every, machines, events, strict=True):
             spans, unknown = _spans(machine, told)
-            outcome = judged[-1].outcome(spans) | ({"unknown_pdu": unknown} if unknown else {})
-            results[candidate.name][_name(path)] = outcome
+            outcome = judged[-1].outcome(spans, unknown)
+            results[candidate.name][_name(path)] = outcome | (
+                {"unknown_pdu": len(unknown)} if unknown else {}
+            )
     for column, width in _SCORES_ALONE:
         threshold = _lowest_quiet(judged, column, width, join_ns)
         if threshold is not None:
@@ -214,25 +239,28 @@ def evaluate(
     }
 
 
-def _feed(machine: Machine, rows: list[LineScore], told: list[Event]) -> None:
+def _feed(machine: Machine, rows: list[LineScore], told: list[Event], gap: str) -> None:
     if isinstance(machine, IntervalRule):
         machine.add(row.line for row in rows)
-    else:
-        told += machine.step(rows)
+        return
+    if gap:
+        told += machine.gap(rows[0].line.time_ns, rows[0].line.stream.source, gap)
+    told += machine.step(rows)
 
 
-def _spans(machine: Machine, told: list[Event]) -> tuple[list[Span], int]:
+def _spans(machine: Machine, told: list[Event]) -> tuple[list[Span], list[Span]]:
+    """Episodes of known PDUs, and of unknown ones."""
     if isinstance(machine, IntervalRule):
-        return machine.spans(), 0
+        return machine.spans(), []
     told += machine.finish()
     opened = {event.id: event.decided_ns for event in told if event.phase == "open"}
-    closed = [event for event in told if event.phase == "close"]
-    spans = [
-        Span(event.start_ns, event.end_ns or event.decided_ns, opened[event.id])
-        for event in closed
-        if event.kind in ("anomaly", "silence")
-    ]
-    return sorted(spans), sum(event.kind == "unknown_pdu" for event in closed)
+    spans: dict[str, list[Span]] = {}
+    for event in told:
+        if event.phase == "close":
+            span = Span(event.start_ns, event.end_ns or event.decided_ns, opened[event.id])
+            spans.setdefault(event.kind, []).append(span)
+    known = spans.get("anomaly", []) + spans.get("silence", [])
+    return sorted(known), sorted(spans.get("unknown_pdu", []))
 
 
 def _lowest_quiet(judged: Sequence[_Judged], column: str, width: int, join_ns: int) -> float | None:
@@ -246,8 +274,8 @@ def _lowest_quiet(judged: Sequence[_Judged], column: str, width: int, join_ns: i
     return best
 
 
-def _labels_beside(path: Path) -> Path:
-    return path.with_name(f"{_name(path)}.labels.jsonl")
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f"{_name(path)}.{what}.jsonl")
 
 
 def _name(path: Path) -> str:
@@ -263,6 +291,32 @@ def render(report: dict[str, Any]) -> Table:
     for row in report["rows"]:
         table.add_row(row["name"], *(_cell(row[name]) for name in report["traces"]))
     return table
+
+
+def render_kinds(report: dict[str, Any]) -> Table:
+    """Found of labelled by kind and severity, and controls that were reported, over all labelled traces."""
+    detectors = [row for row in report["rows"] if not row["name"].endswith("best")]
+    table = Table(title="found by kind of fault and severity; controls reported")
+    table.add_column("kind", no_wrap=True)
+    for row in detectors:
+        table.add_column(row["name"], justify="right")
+    for part in ("kinds", "controls_reported"):
+        kinds = sorted({kind for row in detectors for t in report["traces"] for kind in row[t].get(part, {})})
+        for kind in kinds:
+            shares = [
+                [row[t][part][kind] for t in report["traces"] if kind in row[t].get(part, {})]
+                for row in detectors
+            ]
+            table.add_row(
+                kind if part == "kinds" else f"control: {kind}", *(_total(cells) for cells in shares)
+            )
+        table.add_section()
+    return table
+
+
+def _total(shares: Sequence[str]) -> str:
+    pairs = [share.split("/") for share in shares]
+    return f"{sum(int(found) for found, _ in pairs)}/{sum(int(count) for _, count in pairs)}"
 
 
 def _cell(outcome: dict[str, Any]) -> str:

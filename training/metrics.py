@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from training.labels import Label
+from training.labels import Context, Label
 
-__all__ = ["Found", "Span", "match"]
+__all__ = ["Found", "Span", "match", "met"]
 
 _EARLY_NS = 500_000_000
 _LATE_END_NS = 1_000_000_000
@@ -74,3 +74,11 @@ def _fits(episode: Span, labels: Sequence[Label]) -> bool:
             return False
         covered_ns = max(covered_ns, label.end_ns)
     return episode.end_ns <= covered_ns + _LATE_END_NS
+
+
+def met(episodes: Sequence[Span], intervals: Sequence[Context]) -> list[bool]:
+    """For each interval, whether an episode overlaps it or begins at most 100 ms after its end."""
+    return [
+        any(e.start_ns <= interval.end_ns + _REACTION_NS and e.end_ns >= interval.start_ns for e in episodes)
+        for interval in intervals
+    ]

@@ -1,13 +1,17 @@
 """Accounts for the frames of a capture file: those handed on, and what cannot be read."""
 
+from collections import deque
+
 from ecustream.capture.window import Window
 from ecustream.ledger import Ledger
 from ecustream.traffic import Frame
 
-__all__ = ["MAX_SENTENCES", "Accounts"]
+__all__ = ["MAX_LOSSES", "MAX_SENTENCES", "Accounts"]
 
 MAX_SENTENCES = 100
 """How many sentences are kept, so that a file with a million bad packets does not fill the memory."""
+MAX_LOSSES = 4096
+"""How many places where frames were lost are kept until someone takes them; the oldest go first."""
 
 
 class Accounts:
@@ -18,12 +22,15 @@ class Accounts:
 
     Attributes:
         damage: one sentence for each damage with file and offset, the first `MAX_SENTENCES`.
+        losses: (frame number, count) where the logger lost so many frames just before that one, the last
+            `MAX_LOSSES`; a loss is there before its frame is handed on.
     """
 
     def __init__(self, window: Window, ledger: Ledger) -> None:
         self._window = window
         self._ledger = ledger
         self.damage: list[str] = []
+        self.losses: deque[tuple[int, int]] = deque(maxlen=MAX_LOSSES)
 
     def sentence(self, at: int, what: str) -> str:
         """One sentence that names the file and the place, `at` bytes into the window."""
@@ -39,6 +46,12 @@ class Accounts:
         self._ledger.enter("frames")
         self._ledger.end("frames", "unreadable", reason=reason)
         self.tell(at, what)
+
+    def lost(self, number: int, count: int) -> None:
+        """Count frames that the capture lost just before frame `number`."""
+        self._ledger.enter("frames", count)
+        self._ledger.end("frames", "kernel_dropped", count)
+        self.losses.append((number, count))
 
     def note(self, circumstance: str) -> None:
         """Count something worth telling that costs no frame."""

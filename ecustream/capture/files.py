@@ -27,6 +27,8 @@ class CaptureReader:
 
     Attributes:
         damage: one sentence for each damage met so far; empty for a sound file.
+        losses: (frame number, count) where the logger lost so many frames just before that one; whoever
+            reads on takes them away. pcap does not tell.
         total_bytes: size on disk; None for a pipe.
     """
 
@@ -34,6 +36,7 @@ class CaptureReader:
         self._window = window
         self._batches = batches
         self.damage = accounts.damage
+        self.losses = accounts.losses
         self.total_bytes = window.total_bytes
 
     @property

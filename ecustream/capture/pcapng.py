@@ -38,6 +38,13 @@ MIN_BLOCK = 12
 MIN_SECTION_HEADER = 28
 ENHANCED_START = 28
 MIN_ENHANCED = 32
+ENHANCED_WITH_OPTION = 36
+"""Length of an Enhanced Packet Block, beside its packet's bytes, from which on there is an option."""
+
+END_OF_OPTIONS = 0
+EPB_DROPCOUNT = 4
+MAX_DROPCOUNT = 0xFFFF_FFFF
+"""More frames than that are not lost between two: the count is damaged."""
 
 
 def read_pcapng(window: Window, accounts: Accounts, source: str | None) -> Iterator[list[Frame]]:
@@ -107,6 +114,8 @@ class _Reader:
         self._trailer = Struct(order + "I")
         self._start = Struct(order + "II")
         self._enhanced = Struct(order + "7I")
+        self._option = Struct(order + "HH").unpack_from
+        self._count = Struct(order + "Q").unpack_from
 
     def batches(self) -> Iterator[list[Frame]]:
         """Frames of all sections, in batches of about `BATCH`."""
@@ -148,7 +157,8 @@ class _Reader:
         while at + MIN_ENHANCED <= size and number < room:
             kind, length, index, high, low, captured, wire_length = unpack_enhanced(data, at)
             end = at + length
-            if kind != ENHANCED_PACKET or end > size or captured + MIN_ENHANCED > length or length & 3:
+            around = length - captured
+            if kind != ENHANCED_PACKET or end > size or around < MIN_ENHANCED or length & 3:
                 break
             if unpack_trailer(data, end - TRAILER)[0] != length:
                 break
@@ -163,6 +173,8 @@ class _Reader:
                 break
             start = at + ENHANCED_START
             number += 1
+            if around >= ENHANCED_WITH_OPTION:
+                self._count_lost(number, data, start + captured + -captured % 4, end - TRAILER)
             batch.append(Frame(number, time_ns, name, linktype, data[start : start + captured], wire_length))
             at = end
         self._number = number
@@ -256,4 +268,22 @@ class _Reader:
         else:
             self._time_ns = time_ns
             data = body[start : start + captured]
+            if kind == ENHANCED_PACKET:
+                options = BLOCK_START + start + captured + -captured % 4
+                self._count_lost(self._number, self._window.data, at + options, at + BLOCK_START + len(body))
             batch.append(Frame(self._number, time_ns, interface.name, interface.linktype, data, wire_length))
+
+    def _count_lost(self, number: int, data: bytes, at: int, end: int) -> None:
+        """Count the frames that the options of a packet, from `at` to `end`, say were lost before it."""
+        while at + 4 <= end:
+            code, length = self._option(data, at)
+            if code == END_OF_OPTIONS:
+                return
+            if code == EPB_DROPCOUNT:
+                count = self._count(data, at + 4)[0] if length == 8 and at + 12 <= end else 0
+                if count > MAX_DROPCOUNT:
+                    self._accounts.tell(at, f"packet {number} claims that {count} were lost before it")
+                elif count:
+                    self._accounts.lost(number, count)
+                return
+            at += 4 + length + -length % 4

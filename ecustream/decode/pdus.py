@@ -12,7 +12,8 @@ Layouts of a socket (destination address and port):
     auto    nothing is known: the first datagrams are taken one by one, each as what it chains as
             exactly (someip with plausible version and type, else soad, else none). When 20 datagrams in
             sequence were of one layout, the socket has that layout from then on. Nothing waits for the
-            decision.
+            decision. Only a socket believed to be someip becomes soad when a datagram chains as soad
+            alone: a SoAd payload may look like a SOME/IP header for long.
 
 Once a socket's layout is known it is strict, and what does not chain is damage. The good PDUs in front
 are delivered; the rest of the datagram counts as one PDU that ended `unreadable`: `pdu_truncated` (the
@@ -169,8 +170,23 @@ class Socket:
         self._seen = guess
         if self._streak >= PROOF:
             self.layout = guess
-            self.split = _SPLITTERS[guess]
+            self.split = self._split_believed_someip if guess == "someip" else _SPLITTERS[guess]
         _SPLITTERS[guess](frame, flow, data, start, end, out, ends)
+
+    def _split_believed_someip(
+        self,
+        frame: Frame,
+        flow: Flow,
+        data: bytes,
+        start: int,
+        end: int,
+        out: list[Pdu],
+        ends: Counter[End],
+    ) -> None:
+        if guess_layout(data, start, end) == "soad":
+            self.layout = "soad"
+            self.split = _split_soad
+        _SPLITTERS[self.layout](frame, flow, data, start, end, out, ends)
 
 
 class Sockets:

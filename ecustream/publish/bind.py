@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import grp
 import os
 import socket as posix
 import stat
@@ -10,14 +11,16 @@ from typing import Any
 import zmq
 
 from ecustream.config import check_bind_url
-from ecustream.errors import OutputError
+from ecustream.errors import ConfigError, OutputError
 
 __all__ = ["bind"]
 
 IPC_MODE = 0o660
 
 
-def bind(socket: zmq.Socket[Any], url: str, option: str, *, allow_remote: bool) -> int | None:
+def bind(
+    socket: zmq.Socket[Any], url: str, option: str, *, allow_remote: bool, group: str | None = None
+) -> int | None:
     """Binds `socket` to `url`.
 
     A bind to an ipc path takes the path from whoever listens there, and replaces any file, without an
@@ -30,15 +33,18 @@ def bind(socket: zmq.Socket[Any], url: str, option: str, *, allow_remote: bool) 
         url: `tcp://HOST:PORT` or `ipc://PATH`.
         option: the command line option for another address, named in the sentence.
         allow_remote: whether machines other than this one may connect.
+        group: whose members may connect to an ipc path, beside the owner; None for that of the process.
 
     Returns:
         The descriptor of the lock, or None where the address needs none.
 
     Raises:
-        ConfigError: `url` is no such address, or open to other machines without `allow_remote`.
+        ConfigError: `url` is no such address, or open to other machines without `allow_remote`, or there is
+            no such group.
         OutputError: the address is in use or cannot be bound.
     """
     check_bind_url(url, allow_remote=allow_remote)
+    group_id = -1 if group is None else _group_id(group)
     path = url.removeprefix("ipc://") if url.startswith("ipc://") else None
     is_file = path is not None and not path.startswith("@")
     lock = _lock_path(path, url, option) if path is not None and is_file else None
@@ -46,6 +52,7 @@ def bind(socket: zmq.Socket[Any], url: str, option: str, *, allow_remote: bool) 
         socket.ipv6 = "[" in url
         socket.bind(url)
         if path is not None and is_file:
+            os.chown(path, -1, group_id)
             os.chmod(path, IPC_MODE)  # else it follows the umask
     except (zmq.ZMQError, OSError) as error:
         if lock is not None:
@@ -54,6 +61,13 @@ def bind(socket: zmq.Socket[Any], url: str, option: str, *, allow_remote: bool) 
             raise _in_use(url, option) from error
         raise _cannot(url, error.errno) from error
     return lock
+
+
+def _group_id(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigError(f'publish.group is "{group}", but there is no such group') from None
 
 
 def _lock_path(path: str, url: str, option: str) -> int:

@@ -1,6 +1,6 @@
 """The wire form of everything on the PUB socket: topics, JSON bytes, JSON Schema."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -12,11 +12,14 @@ from ecustream.scores import ScoreBlock
 __all__ = [
     "SCORE_SCHEMA",
     "STATUS_SCHEMA",
+    "JournalStatus",
+    "PublishStatus",
     "ScoreBatch",
     "State",
     "Status",
     "encode",
     "json_schemas",
+    "schema_definitions",
     "score_batches",
     "topic",
 ]
@@ -26,12 +29,49 @@ SCORE_SCHEMA = "ecustream.score/1"
 State = Literal["starting", "warming", "running", "draining", "done", "degraded"]
 
 
+class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How the journal is doing.
+
+    `journalled` events of this run are in it and `missing` are not: they wait for a disk with room, or are
+    out of memory by now. `torn` ends of a segment were cut off when it was read back, `damaged` lines in
+    it are left out. `size_bytes` is that of all segments, `problem` why nothing can be written at present.
+    """
+
+    journalled: int
+    missing: int
+    torn: int
+    damaged: int
+    write_errors: int
+    size_bytes: int
+    problem: str | None = None
+
+
+class PublishStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What the publisher has counted since its start; only `subscribers` is of the moment.
+
+    `subscribers` are the connections to the event socket. `queue_full` is how often the queue of one or
+    more of them became full: that message and maybe many after it are lost to those, and only they can
+    tell how many, by `seq`. `scores_dropped` lines were never sent because this machine was short of time.
+    Of `requests`, `bad_requests` were refused in words; `answers_dropped` were for a client that does not
+    read or has gone. `refused` connections had no allowed key or did not finish the handshake.
+    """
+
+    subscribers: int
+    queue_full: int
+    scores_dropped: int
+    requests: int
+    bad_requests: int
+    answers_dropped: int
+    refused: int
+
+
 class Status(msgspec.Struct, kw_only=True):
     """How the run is doing, once a second.
 
     `seq` is that of the last event (0 before the first), so that a subscriber sees a gap at the tail.
     `lag_s` is how far scoring is behind capture, `wall_ns` the wall clock in nanoseconds since 1970,
-    `ledger` what `Ledger.as_dict` gives, `reason` why the state is `degraded`.
+    `ledger` what `Ledger.as_dict` gives, `reason` why the state is `degraded`,
+    `journal` null where events are not journalled, `publish` how publishing is doing.
     """
 
     schema: str = STATUS_SCHEMA
@@ -44,6 +84,8 @@ class Status(msgspec.Struct, kw_only=True):
     wall_ns: int
     ledger: Mapping[str, Mapping[str, int]]
     reason: str | None = None
+    journal: JournalStatus | None = None
+    publish: PublishStatus | None = None
 
 
 class ScoreBatch(msgspec.Struct, kw_only=True):
@@ -115,15 +157,20 @@ def score_batches(run: str, block: ScoreBlock) -> list[ScoreBatch]:
 
 def json_schemas() -> dict[str, Any]:
     """JSON Schema (2020-12) of events, status and scores in one document; `schema` tells them apart."""
-    refs, definitions = msgspec.json.schema_components(_SCHEMAS, ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "ecustream messages",
+        "anyOf": [{"$ref": f"#/$defs/{struct.__name__}"} for struct in _SCHEMAS],
+        "$defs": schema_definitions(_SCHEMAS, "#/$defs/{name}"),
+    }
+
+
+def schema_definitions(structs: Iterable[type[msgspec.Struct]], ref_template: str) -> dict[str, Any]:
+    """JSON Schema of the structs and of what they consist of, by name."""
+    _, definitions = msgspec.json.schema_components(structs, ref_template=ref_template)
     for struct, schema in _SCHEMAS.items():
         definition = definitions[struct.__name__]
         # A reader takes any text here, to read what later versions send; what is written is this text.
         definition["properties"]["schema"] = {"const": schema}
         definition["required"] = ["schema", *definition["required"]]
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "ecustream messages",
-        "anyOf": list(refs),
-        "$defs": definitions,
-    }
+    return definitions

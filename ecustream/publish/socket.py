@@ -1,7 +1,6 @@
-"""The PUB and the reply socket, in one thread which alone touches them."""
+"""The publisher: queues in front of the sockets, and the one thread that touches those."""
 
 import contextlib
-import os
 import socket as posix
 import threading
 import time
@@ -9,40 +8,38 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Self
 
-import msgspec
 import zmq
 
 from ecustream.events import Event
-from ecustream.publish.bind import bind
-from ecustream.publish.history import History, bad_request
-from ecustream.publish.messages import ScoreBatch, Status, encode, topic
+from ecustream.publish.curve import Curve
+from ecustream.publish.formats import to_msgpack
+from ecustream.publish.history import History, Record
+from ecustream.publish.journal import Journal
+from ecustream.publish.messages import JournalStatus, PublishStatus, ScoreBatch, Status, encode, topic
+from ecustream.publish.pdus import PduTable
+from ecustream.publish.sockets import Sockets
 from ecustream.publish.throttle import ScoreThrottle
 
 __all__ = ["Publisher"]
 
-# Messages kept for a subscriber that does not read; it loses what comes after and heals by a replay.
-PUB_QUEUE_MESSAGES = 4000
-# A replay is megabytes, so few of them are kept for a client that asks and does not read.
-REPLY_QUEUE_ANSWERS = 16
-# libzmq hangs up on larger requests before they use memory; those between are refused in words.
-HANG_UP_REQUEST_BYTES = 1 << 20
-REQUESTS_A_TURN = 8
 SCORE_QUEUE_BATCHES = 256
 
 
 class _Outgoing(NamedTuple):
     topic: bytes
     body: bytes
-    on_sent: Callable[[bool], None] | None
+    event: Record | None = None
+    on_sent: Callable[[bool], None] | None = None
 
 
 class Publisher:
-    """Publishes events, status and scores, and answers snapshot, replay, status and schema requests.
+    """Publishes events, status and scores, and answers requests for what was published.
 
     Events go through a bounded queue to the socket thread. That thread never waits for a subscriber, so
     a full queue means that this machine is short of time, and `publish` waits for room: live, the delay
     ends in the ring, where overwritten lines are counted. Events are never dropped for the queue.
-    Scores are: what finds their queue full is counted in `scores_dropped`, in lines.
+    Scores are: what finds their queue full is counted in `scores_dropped`, in lines. An event is in the
+    journal before anybody can see it, as long as the journal can be written.
 
     Only bind errors are raised, by the constructor. Should the thread fail later, `failure` says why,
     and every event from then on is reported as not sent.
@@ -51,12 +48,17 @@ class Publisher:
         pub_url: address of the PUB socket; port 0 takes a free one, see the attribute of the same name.
         reply_url: address of the ROUTER socket.
         status: the first status; its `run` is the run whose events are published.
-        history_events: how many events a replay can reach back.
+        history_events: how many events a replay can reach back without the journal.
         queue_events: how many events may wait for the socket thread.
-        allow_remote: whether machines other than this one may connect.
+        allow_remote: whether machines other than this one may connect without keys.
+        curve: keys, where both sockets are encrypted and only listed readers may connect.
+        group: owner of ipc sockets, None for that of the process.
+        msgpack: whether messages and answers are sent as MessagePack instead of JSON.
+        journal: where events are kept on disk; is closed with the publisher, also when this raises.
 
     Raises:
-        ConfigError: an address is malformed, or open to other machines without `allow_remote`.
+        ConfigError: an address is malformed, or open to other machines without keys or `allow_remote`, or
+            there is no such group.
         OutputError: an address is in use or cannot be bound.
     """
 
@@ -69,11 +71,17 @@ class Publisher:
         history_events: int = 10_000,
         queue_events: int = 10_000,
         allow_remote: bool = False,
+        curve: Curve | None = None,
+        group: str | None = None,
+        msgpack: bool = False,
+        journal: Journal | None = None,
     ) -> None:
         self.failure: str | None = None
         self.scores_dropped = 0
         self._status = status
-        self._history = History(status.run, history_events)
+        self._pdus: PduTable | None = None
+        self._run_id = status.run
+        self._seq = 0
         self._queue_events = queue_events
         self._queue: deque[_Outgoing] = deque()
         self._sending: deque[_Outgoing] = deque()
@@ -85,20 +93,29 @@ class Publisher:
         self._woken = False
         self._wake_in, self._wake_out = posix.socketpair()
         self._wake_in.setblocking(False)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._locks: list[int] = []
-        self._pub = self._context.socket(zmq.PUB)
-        self._pub.sndhwm = PUB_QUEUE_MESSAGES
-        self._reply = self._context.socket(zmq.ROUTER)
-        self._reply.sndhwm = REPLY_QUEUE_ANSWERS
-        self._reply.maxmsgsize = HANG_UP_REQUEST_BYTES
         try:
-            self.pub_url = self._bind(self._pub, pub_url, "--pub", allow_remote)
-            self.reply_url = self._bind(self._reply, reply_url, "--reply", allow_remote)
+            self._sockets = Sockets(
+                pub_url,
+                reply_url,
+                lambda request: self._history.answer(request, self._status, self._pdus),
+                to_msgpack if msgpack else lambda body: body,
+                curve=curve,
+                allow_remote=allow_remote,
+                group=group,
+            )
+            try:
+                self._history = History(status.run, history_events, journal)
+            except BaseException:
+                self._sockets.close(0)
+                self._sockets.release()
+                raise
         except BaseException:
-            self._close_sockets()
-            self._release()
+            self._wake_in.close()
+            self._wake_out.close()
+            if journal is not None:
+                journal.close()
             raise
+        self.pub_url, self.reply_url = self._sockets.pub_url, self._sockets.reply_url
         # Starting a thread is the memory barrier that libzmq asks for when a socket changes hands.
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
         self._thread.start()
@@ -123,8 +140,14 @@ class Publisher:
         with self._changed:
             self._changed.wait_for(lambda: len(self._queue) < self._queue_events or self._closing)
             if not self._closing:
-                body = self._history.append(event)
-                self._queue.append(_Outgoing(topic(event), body, on_sent))
+                if event.run != self._run_id or event.seq != self._seq + 1:
+                    raise ValueError(
+                        f"event {event.run}/{event.seq} does not follow {self._run_id}/{self._seq}; "
+                        "one run numbers its events 1, 2, 3 …"
+                    )
+                self._seq = event.seq
+                record = Record.of(event)
+                self._queue.append(_Outgoing(topic(event), record.body, record, on_sent))
                 self._wake()
             elif on_sent is not None:
                 on_sent(False)
@@ -134,8 +157,12 @@ class Publisher:
         with self._changed:
             self._status = status
             if not self._closing:
-                self._queue.append(_Outgoing(topic(status), encode(status), None))
+                self._queue.append(_Outgoing(topic(status), encode(status)))
                 self._wake()
+
+    def publish_pdus(self, pdus: PduTable) -> None:
+        """Hands over the table that answers requests from now on; it is not sent otherwise."""
+        self._pdus = pdus
 
     def publish_scores(self, batch: ScoreBatch) -> None:
         """Hands over scores without waiting; they are sent at most 20 times a second for each source."""
@@ -146,6 +173,14 @@ class Publisher:
                 self._scores.append(batch)
                 self._wake()
 
+    def journal_status(self) -> JournalStatus | None:
+        """How the journal is doing; None where there is none."""
+        return self._history.journal_status()
+
+    def counts(self) -> PublishStatus:
+        """What was counted of subscribers and requests so far."""
+        return self._sockets.counts(self.scores_dropped)
+
     def close(self, linger_ms: int = 500) -> None:
         """Sends what is queued, gives subscribers `linger_ms` to take it, and frees both addresses."""
         with self._changed:
@@ -155,14 +190,9 @@ class Publisher:
                 self._changed.notify_all()
                 self._wake()
         self._thread.join()
-        self._release()
-
-    def _bind(self, socket: zmq.Socket[bytes], url: str, option: str, allow_remote: bool) -> str:
-        lock = bind(socket, url, option, allow_remote=allow_remote)
-        if lock is not None:
-            self._locks.append(lock)
-        endpoint = socket.getsockopt(zmq.LAST_ENDPOINT)
-        return endpoint.rstrip(b"\0").decode() if isinstance(endpoint, bytes) else url
+        self._sockets.release()
+        self._wake_in.close()
+        self._wake_out.close()
 
     def _wake(self) -> None:
         """Ends the socket thread's wait; the caller holds the lock."""
@@ -176,26 +206,28 @@ class Publisher:
         except Exception as error:
             self._fail(error)
         finally:
-            self._close_sockets()
+            self._sockets.close(self._linger_ms)
+            self._history.close()
 
     def _serve(self) -> None:
         poller = zmq.Poller()
         poller.register(self._wake_in, zmq.POLLIN)
-        poller.register(self._reply, zmq.POLLIN)
+        self._sockets.register(poller)
         last_turn = False
         while not last_turn:
             poller.poll(self._timeout_ms())
             last_turn = self._take()
+            self._history.extend([item.event for item in self._sending if item.event is not None])
             while self._sending:
                 item = self._sending[0]
-                self._pub.send_multipart((item.topic, item.body))
+                self._sockets.send(item.topic, item.body)
                 self._sending.popleft()
                 if item.on_sent is not None:
                     item.on_sent(True)
             now_ns = time.monotonic_ns()
             for batch in self._throttle.flush() if last_turn else self._throttle.ready(now_ns):
-                self._pub.send_multipart((topic(batch), encode(batch)))
-            self._answer_requests()
+                self._sockets.send(topic(batch), encode(batch))
+            self._sockets.serve()
 
     def _timeout_ms(self) -> int | None:
         due_ns = self._throttle.next_due_ns()
@@ -218,19 +250,6 @@ class Publisher:
             self._throttle.add(batch)
         return last_turn
 
-    def _answer_requests(self) -> None:
-        for _ in range(REQUESTS_A_TURN):
-            try:
-                *envelope, request = self._reply.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            if any(envelope[1:]):  # a REQ socket puts one empty frame there, a DEALER none
-                answer = msgspec.json.encode(bad_request("a request is one frame"))
-            else:
-                with self._changed:
-                    answer = self._history.answer(request, self._status)
-            self._reply.send_multipart([*envelope, answer], zmq.NOBLOCK)
-
     def _fail(self, error: Exception) -> None:
         with self._changed:
             self.failure = f"the event sockets failed: {type(error).__name__}: {error}"
@@ -241,15 +260,3 @@ class Publisher:
             self._sending.clear()
             self._queue.clear()
             self._changed.notify_all()
-
-    def _close_sockets(self) -> None:
-        self._pub.close(self._linger_ms)
-        self._reply.close(self._linger_ms)
-
-    def _release(self) -> None:
-        self._context.term()
-        for lock in self._locks:
-            os.close(lock)
-        self._locks.clear()
-        self._wake_in.close()
-        self._wake_out.close()

@@ -16,15 +16,17 @@ class Outcome(NamedTuple):
     frames: list[Frame]
     ledger: Ledger
     damage: list[str]
+    losses: list[tuple[int, int]]
 
     @property
     def unreadable(self) -> dict[str, int]:
         """Counts of unreadable frames by reason."""
-        return {end.split("{")[1].rstrip("}"): n for end, n in self.ledger.ends["frames"].items()}
+        ends = self.ledger.ends["frames"].items()
+        return {end.split("{")[1].rstrip("}"): n for end, n in ends if end.startswith("unreadable")}
 
 
 def read_path(path: Path, source: str | None = None) -> Outcome:
-    """Read a whole capture, checking that every frame is entered and only unreadable ones are ended."""
+    """Read a whole capture, checking that every frame is entered and only those not handed on are ended."""
     ledger = Ledger()
     frames: list[Frame] = []
     with open_capture(path, ledger, source) as reader:
@@ -32,10 +34,11 @@ def read_path(path: Path, source: str | None = None) -> Outcome:
             assert batch, "a batch holds at least one frame"
             frames += batch
         assert reader.total_bytes is None or reader.bytes_read == reader.total_bytes or reader.damage
-        damage = reader.damage
-    assert ledger.entered["frames"] == len(frames) + ledger.ended("frames", "unreadable")
-    assert ledger.ends["frames"].total() == ledger.ended("frames", "unreadable")
-    return Outcome(frames, ledger, damage)
+        damage, losses = reader.damage, list(reader.losses)
+    not_handed_on = ledger.ended("frames", "unreadable") + ledger.ended("frames", "kernel_dropped")
+    assert ledger.entered["frames"] == len(frames) + not_handed_on
+    assert ledger.ends["frames"].total() == not_handed_on
+    return Outcome(frames, ledger, damage, losses)
 
 
 def read_bytes(content: bytes, source: str | None = None) -> Outcome:

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from struct import pack
+from typing import NamedTuple
 from unittest.mock import patch
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecustream.capture import window
+from ecustream.capture.accounts import MAX_LOSSES
 from ecustream.errors import InputError
 from ecustream.traffic import Frame
 from tests.capture.capture_files import (
@@ -49,10 +51,21 @@ RESOLUTIONS = {
 """Ticks in a second by `if_tsresol`."""
 
 
+class Trace(NamedTuple):
+    """A pcapng file, its frames, how many packets have a time that cannot be kept, and what was lost."""
+
+    content: bytes
+    frames: list[Frame]
+    bad_times: int
+    losses: list[tuple[int, int]]
+
+
 @st.composite
-def traces(draw: st.DrawFn) -> tuple[bytes, list[Frame], int]:
-    """A pcapng file, its frames, and how many packets have a time that cannot be kept."""
-    content, frames, number, time_ns, bad_times = b"", [], 0, 0, 0
+def traces(draw: st.DrawFn) -> Trace:
+    """Sections of either byte order, interfaces with clocks of their own, all packet blocks, and noise."""
+    content, number, time_ns, bad_times = b"", 0, 0, 0
+    frames: list[Frame] = []
+    losses: list[tuple[int, int]] = []
     for _ in range(draw(st.integers(1, 3))):
         order = draw(st.sampled_from("<>"))
         content += section(order, draw(st.sampled_from([(1, 0), (1, 2)])))
@@ -84,16 +97,18 @@ def traces(draw: st.DrawFn) -> tuple[bytes, list[Frame], int]:
                     st.just(min(seconds * per_second + seconds % per_second, 2**64 - 1))
                     | st.integers(0, 2**64 - 1)
                 )
-                wire_length = len(data)
+                wire_length, lost = len(data), 0
                 if what == "simple":
                     content += simple(data, order=order)
                 elif what == "obsolete":
                     content += obsolete(data, ticks, index, order)
                 else:
                     wire_length += draw(st.integers(0, 2000))
-                    tail = draw(
-                        st.sampled_from([b"", option(1, b"a comment", order) + option(0, b"", order)])
-                    )
+                    comment, end = option(1, b"a comment", order), option(0, b"", order)
+                    lost = draw(st.integers(0, 5))
+                    drops = option(4, pack(order + "Q", lost), order)
+                    tails = [drops, drops + end, comment + drops + end, drops + comment + end]
+                    tail = draw(st.sampled_from(tails if lost else [b"", comment + end, *tails]))
                     content += enhanced(data, ticks, index, wire_length, order, tail)
                 if what != "simple":
                     packet_ns = int(Fraction(ticks * 10**9, per_second) // 1) + offset * 10**9
@@ -101,19 +116,22 @@ def traces(draw: st.DrawFn) -> tuple[bytes, list[Frame], int]:
                         bad_times += 1
                         continue
                     time_ns = packet_ns
+                losses += [(number, lost)] if lost else []
                 frames.append(Frame(number, time_ns, name, linktype, data, wire_length))
-    return content, frames, bad_times
+    return Trace(content, frames, bad_times, losses)
 
 
 @settings(max_examples=150, deadline=None)
 @given(trace=traces(), piece=st.integers(1, 300))
-def test_any_trace_reads_back_as_written(trace: tuple[bytes, list[Frame], int], piece: int) -> None:
-    """Sections of either byte order, interfaces with clocks of their own, all packet blocks, and noise."""
-    content, frames, bad_times = trace
+def test_any_trace_reads_back_as_written(trace: Trace, piece: int) -> None:
+    """All frames are read, and all counts of lost ones, wherever the pieces end in which the file is read."""
+    content, frames, bad_times, losses = trace
     with patch.object(window, "PIECE", piece), patch.object(window, "COMPRESSED_PIECE", piece):
         outcome = read_bytes(content)
     assert outcome.frames == frames
     assert outcome.unreadable == ({"bad_time": bad_times} if bad_times else {})
+    assert outcome.losses == losses
+    assert outcome.ledger.ended("frames", "kernel_dropped") == sum(count for _, count in losses)
 
 
 def small_trace() -> tuple[bytes, list[int]]:
@@ -294,3 +312,45 @@ def test_a_pcap_glued_behind_a_pcapng_is_damage() -> None:
     outcome = read_bytes(HEAD + GOOD + pcap_header())
     assert len(outcome.frames) == 1
     assert len(outcome.damage) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        option(4, pack("<I", 3)),
+        option(4, pack("<Q", 3))[:-4],
+        option(0, b"") + option(4, pack("<Q", 3)),
+        option(2, pack("<I", 4)),
+        pack("<HH", 1, 0xFFFF),
+        b"\4\0",
+    ],
+    ids=["short", "cut", "after-the-end", "flags", "beyond-the-block", "half"],
+)
+@pytest.mark.parametrize("piece", [window.PIECE, 1])
+def test_options_that_tell_of_no_loss(options: bytes, piece: int) -> None:
+    """Other options, and drop counts that are no such, cost nothing and invent nothing."""
+    with patch.object(window, "PIECE", piece):
+        outcome = read_bytes(section() + interface() + enhanced(b"data1", tail=options) + enhanced(b"next"))
+    assert [frame.data for frame in outcome.frames] == [b"data1", b"next"]
+    assert outcome.losses == []
+    assert outcome.damage == []
+
+
+def test_an_incredible_loss_is_told_and_not_counted() -> None:
+    """A damaged drop count does not spoil the books."""
+    counts = [2**32, 2**32 - 1, 2**64 - 1]
+    packets = [enhanced(b"data", tail=option(4, pack("<Q", count))) for count in counts]
+    outcome = read_bytes(section() + interface() + b"".join(packets))
+    assert outcome.losses == [(2, 2**32 - 1)]
+    assert [sentence.split(": ")[-1] for sentence in outcome.damage] == [
+        f"packet {number} claims that {count} were lost before it"
+        for number, count in ((1, 2**32), (3, 2**64 - 1))
+    ]
+
+
+def test_losses_do_not_fill_the_memory() -> None:
+    """Of a trace that loses something before every frame, the last places are kept, and all is counted."""
+    packets = MAX_LOSSES + 3
+    outcome = read_bytes(section() + interface() + packets * enhanced(b"", tail=option(4, pack("<Q", 2))))
+    assert outcome.losses == [(number, 2) for number in range(4, packets + 1)]
+    assert outcome.ledger.ended("frames", "kernel_dropped") == 2 * packets

@@ -224,3 +224,13 @@ def test_explicit_none_is_one_pdu_a_datagram() -> None:
     """Where there are no headers nothing is read as one."""
     pdus, _ = split([soad((1, b"ab"))] * 2, NONE)
     assert found(pdus) == [(None, soad((1, b"ab")))] * 2
+
+
+def test_soad_payload_that_looks_like_someip_is_found_out() -> None:
+    """A SoAd socket whose payloads read as SOME/IP headers for long loses no PDU when they stop to."""
+    alike = b"\x00\x00\x00\x01\x01\x01\x02\x00"
+    chain = [soad((7, alike), (8, alike))] * PROOF + [soad((7, b"abcd"), (8, alike))] * 2
+    pdus, ledger = split(chain)
+    assert [pdu.pdu_id for pdu in pdus] == [7, 8] * (PROOF + 2)
+    assert [pdu.payload for pdu in pdus[-4:]] == [b"abcd", alike] * 2
+    assert not any("unreadable" in counter for counter in ledger.as_dict()["pdus"])

@@ -6,13 +6,20 @@ from ecustream.publish.messages import ScoreBatch, Status
 RUN = "01JD5Z0000000000000000000A"
 
 
-def make_event(seq: int, *, phase: Phase = "open", episode: int | None = None, source: str = "eth1") -> Event:
+def make_event(
+    seq: int,
+    *,
+    phase: Phase = "open",
+    episode: int | None = None,
+    source: str = "eth1",
+    run: str = RUN,
+) -> Event:
     """An anomaly as in the design; each `seq` is its own episode unless one is given."""
     return Event(
-        run=RUN,
+        run=run,
         seq=seq,
         kind_seq=seq,
-        id=f"{RUN}-{seq if episode is None else episode}",
+        id=f"{run}-{seq if episode is None else episode}",
         kind="anomaly",
         phase=phase,
         source=source,

@@ -4,6 +4,9 @@ import os
 import socket as posix
 import stat
 import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -12,10 +15,13 @@ import zmq
 
 from ecustream.errors import ConfigError, OutputError
 from ecustream.publish.history import MAX_REQUEST_BYTES
-from ecustream.publish.messages import encode
-from ecustream.publish.socket import HANG_UP_REQUEST_BYTES, PUB_QUEUE_MESSAGES, Publisher
+from ecustream.publish.messages import JournalStatus, encode
+from ecustream.publish.replies import HANG_UP_REQUEST_BYTES
+from ecustream.publish.socket import Publisher
+from ecustream.publish.stream import PUB_QUEUE_MESSAGES
 from tests.publish.conftest import Ask, Socket, Subscribe
 from tests.publish.examples import RUN, make_event, make_scores, make_status
+from tests.publish.journals import Clock, held, open_journal, small_disk
 
 ANY = "tcp://127.0.0.1:*"
 
@@ -23,6 +29,21 @@ ANY = "tcp://127.0.0.1:*"
 def seqs(socket: Socket, count: int) -> list[int]:
     """The `seq` of the next messages."""
     return [msgspec.json.decode(socket.recv_multipart()[1])["seq"] for _ in range(count)]
+
+
+def journal_status(publisher: Publisher) -> JournalStatus:
+    """How the journal is doing, where there is one."""
+    status = publisher.journal_status()
+    assert status is not None
+    return status
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Returns once the condition holds; fails where it does not in time."""
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_bare_subscriber_gets_topic_and_json(publisher: Publisher, subscribe: Subscribe) -> None:
@@ -103,10 +124,24 @@ def test_a_slow_subscriber_costs_the_others_nothing(subscribe: Subscribe, ask: A
         got = []
         while slow.poll(200):
             got += seqs(slow, 1)
-        request = msgspec.json.encode({"op": "replay", "run": RUN, "after": len(got)})
-        replay = msgspec.json.decode(ask(publisher.reply_url, request))
-        assert got + [event["seq"] for event in replay["events"]] == list(range(1, count + 1))
-        assert len(got) < count
+        live = len(got)
+        while len(got) < count:
+            request = msgspec.json.encode({"op": "replay", "run": RUN, "after": len(got)})
+            replay = msgspec.json.decode(ask(publisher.reply_url, request))
+            got += [event["seq"] for event in replay["events"]]
+            assert replay["complete"] == (len(got) == count)
+        assert got == list(range(1, count + 1))
+        assert live < count
+
+
+@pytest.mark.parametrize(("run", "seq"), [(RUN, 2), (RUN, 4), ("another", 3)])
+def test_an_event_that_does_not_follow_is_refused(publisher: Publisher, run: str, seq: int) -> None:
+    """An event that does not follow the last one is a mistake of the emitter, said at once."""
+    publisher.publish(make_event(1))
+    publisher.publish(make_event(2))
+    with pytest.raises(ValueError, match="does not follow"):
+        publisher.publish(make_event(seq, run=run))
+    publisher.publish(make_event(3))
 
 
 def test_events_wait_for_room_and_none_is_lost(subscribe: Subscribe) -> None:
@@ -160,6 +195,50 @@ def test_scores_are_throttled(publisher: Publisher, subscribe: Subscribe) -> Non
         values += msgspec.json.decode(subscriber.recv_multipart()[1])["perplexity"]
         messages += 1
     assert messages <= 20
+
+
+def test_a_full_disk_does_not_stop_publishing(tmp_path: Path, subscribe: Subscribe, ask: Ask) -> None:
+    """While the journal cannot be written events are published all the same; later it has all of them."""
+    clock = Clock()
+    journal = open_journal(tmp_path, clock=clock)
+    with Publisher(ANY, ANY, make_status(), journal=journal) as publisher:
+        subscriber = subscribe(publisher)
+        with small_disk(2000):
+            for seq in range(1, 11):
+                publisher.publish(make_event(seq))
+            assert seqs(subscriber, 10) == list(range(1, 11))
+            status = journal_status(publisher)
+            assert status.problem == f"{tmp_path}: File too large"
+            assert (status.journalled, status.missing) == (3, 7)
+        request = msgspec.json.encode({"op": "replay", "run": RUN, "after": 0})
+        assert len(msgspec.json.decode(ask(publisher.reply_url, request))["events"]) == 10
+        clock.pass_s(1)
+        publisher.publish_status(make_status())  # comes once a second
+        wait_until(lambda: journal_status(publisher).problem is None)
+        assert (journal_status(publisher).journalled, journal_status(publisher).missing) == (10, 0)
+
+
+def test_the_last_events_are_tried_once_more_at_the_end(tmp_path: Path) -> None:
+    """What waits for a disk with room is written when the publisher closes, if there is room by then."""
+    journal = open_journal(tmp_path, clock=Clock())
+    with Publisher(ANY, ANY, make_status(), journal=journal) as publisher, small_disk(2000):
+        for seq in range(1, 11):
+            publisher.publish(make_event(seq))
+        wait_until(lambda: journal_status(publisher).problem is not None)
+    with closing(open_journal(tmp_path)) as again:
+        assert len(held(again, RUN)) == 10
+
+
+def test_a_publisher_frees_its_journal(tmp_path: Path) -> None:
+    """The folder is free again after `close`, and where the publisher could not start, which is no run."""
+    with pytest.raises(ConfigError):
+        Publisher(ANY, "tcp://nowhere", make_status(), journal=open_journal(tmp_path))
+    with closing(open_journal(tmp_path)) as journal:
+        assert journal.runs() == []
+    with Publisher(ANY, ANY, make_status(), journal=open_journal(tmp_path)):
+        pass
+    with closing(open_journal(tmp_path)) as again:
+        assert [known.run for known in again.runs()] == [RUN]
 
 
 def test_a_failed_thread_is_reported(subscribe: Subscribe) -> None:

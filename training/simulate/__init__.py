@@ -1,34 +1,35 @@
-"""Rest-bus simulator: a vehicle's cyclic traffic and its faults in virtual time, as capture and labels.
+"""Rest-bus simulator: a vehicle's traffic and its faults in virtual time, as capture and labels, or live.
 
 ```python
-vehicle = draw_vehicle("bench")
-for batch in simulate(vehicle, seconds=60, seed=1, faults="light"):
-    ...  # batch.time_ns, batch.pdu, batch.payload, batch.labels
-write_trace(vehicle, "bench.pcapng.gz", seconds=60, seed=1, faults="light")
+vehicle = draw_vehicle("hcp", seed=3)
+write_trace(vehicle, Path("hcp.pcapng.gz"), seconds=60, drive=1, faults="light")
+for batch in Simulation(vehicle, 60, drive=2, scenario="day").batches():
+    ...  # batch.time_ns, batch.pdu, batch.payload, batch.labels, batch.context
 ```
 
-`draw_vehicle` decides what the vehicle is (PDUs, ids, names, addresses, cycles, phases, tasks, clocks),
-`seed` what happens on it (jitter, on-change events, faults): traces of one vehicle with different seeds are
-training and test traffic. Traces of one seed with and without faults differ in the faults alone.
+`draw_vehicle` decides what the vehicle is (ECUs, sockets, PDUs, cycles, tasks, clocks), `drive` what happens
+on it (jitter, events, modes, faults): drives of one vehicle are its training and test traffic. Drives of one
+number with and without faults differ in what the faults touch alone.
 """
 
+from training.simulate.batch import START_NS, Batch
 from training.simulate.draw import PRESETS, draw_vehicle
-from training.simulate.faults import FAULT_LEVELS, Label
-from training.simulate.simulation import START_NS, Batch, simulate
-from training.simulate.vehicle import EcuModel, PduModel, Vehicle
+from training.simulate.simulation import Simulation
+from training.simulate.vehicle import EcuModel, PduModel, SocketModel, Vehicle
+from training.simulate.vehicle_file import load_vehicle
 from training.simulate.writer import TraceSummary, write_trace
 
 __all__ = [
-    "FAULT_LEVELS",
     "PRESETS",
     "START_NS",
     "Batch",
     "EcuModel",
-    "Label",
     "PduModel",
+    "Simulation",
+    "SocketModel",
     "TraceSummary",
     "Vehicle",
     "draw_vehicle",
-    "simulate",
+    "load_vehicle",
     "write_trace",
 ]

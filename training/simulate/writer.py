@@ -1,21 +1,24 @@
-"""Write a simulated trace: capture, labels and names, all complete or none of them there."""
+"""Write a simulated trace: capture, labels, context, names and what else was asked for, all or nothing."""
 
 import contextlib
-import csv
 import gzip
-import io
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from ecustream.errors import ConfigError, OutputError
+from training.annotator import AnnotationSummary
+from training.labels import Label, encode
+from training.simulate.annotation import AnnotatorSettings, TraceAnnotator
+from training.simulate.batch import Batch
+from training.simulate.faults.spec import FaultSpec
+from training.simulate.names import name_table
 from training.simulate.records import CaptureFormat, RecordEncoder
-from training.simulate.simulation import START_NS, Batch, simulate
-from training.simulate.vehicle import DESTINATION, DESTINATION_PORT, SOURCE_PORT, VLAN, Vehicle
+from training.simulate.simulation import Simulation
+from training.simulate.vehicle import Vehicle
 
-__all__ = ["TraceSummary", "name_table", "write_trace"]
+__all__ = ["Recorder", "TraceFiles", "TraceSummary", "record", "recording", "trace_files", "write_trace"]
 
 FORMATS: dict[str, CaptureFormat] = {
     ".pcapng.gz": "pcapng",
@@ -24,19 +27,72 @@ FORMATS: dict[str, CaptureFormat] = {
     ".pcap": "pcap",
 }
 GZIP_LEVEL = 6
-NAME_COLUMNS = ("id", "name", "vlan", "src", "sport", "dst", "dport", "cycle_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFiles:
+    """Where the parts of a trace go.
+
+    Attributes:
+        out: the capture; its suffix decides on pcapng or pcap (nanoseconds both) and on gzip.
+        labels: the faults, one `Label` a line.
+        context: activity states, modes and controls, one `Context` a line.
+        names: name table as CSV.
+        annotator: what the unreliable rule annotator says, one `Label` a line.
+    """
+
+    out: Path
+    labels: Path
+    context: Path
+    names: Path
+    annotator: Path
+
+    def all(self) -> list[Path]:
+        """All of them, `out` first."""
+        return [self.out, self.labels, self.context, self.names, self.annotator]
 
 
 @dataclass(frozen=True, slots=True)
 class TraceSummary:
-    """What was written where."""
+    """What was written.
 
-    out: Path
-    labels: Path
-    names: Path
+    Attributes:
+        files: where.
+        datagrams: frames in the capture.
+        pdus: PDUs in them.
+        faults: labels.
+        controls: what looks like a fault and is none.
+        annotation: how good the annotator's labels are.
+    """
+
+    files: TraceFiles
     datagrams: int
     pdus: int
     faults: int
+    controls: int
+    annotation: AnnotationSummary
+
+
+def trace_files(
+    out: Path, labels: Path | None = None, context: Path | None = None, names: Path | None = None
+) -> TraceFiles:
+    """The files of a trace: beside `out`, named after it, but where another place is given.
+
+    Raises:
+        ConfigError: the suffix of `out` is not one of a capture, or two files are the same.
+    """
+    suffix = _suffix(out)
+    stem = out.name.removesuffix(suffix)
+    files = TraceFiles(
+        out=out,
+        labels=labels or out.with_name(f"{stem}.labels.jsonl"),
+        context=context or out.with_name(f"{stem}.context.jsonl"),
+        names=names or out.with_name(f"{stem}.names.csv"),
+        annotator=out.with_name(f"{stem}.annotator.jsonl"),
+    )
+    if len(set(files.all())) < len(files.all()):
+        raise ConfigError(f"--out {out}: trace, labels, context and names must be different files")
+    return files
 
 
 def write_trace(
@@ -44,76 +100,125 @@ def write_trace(
     out: Path,
     *,
     seconds: float,
-    seed: int,
-    faults: str = "none",
-    start_ns: int = START_NS,
-    labels: Path | None = None,
-    names: Path | None = None,
+    drive: int = 0,
+    faults: str | FaultSpec = "none",
+    scenario: str = "drive",
+) -> TraceSummary:
+    """Simulate a drive of a vehicle and write its trace to `out`, everything else beside it.
+
+    Arguments and errors are those of `Simulation`, `trace_files` and `record`.
+    """
+    return record(Simulation(vehicle, seconds, drive, faults, scenario), trace_files(out))
+
+
+def record(
+    simulation: Simulation,
+    files: TraceFiles,
+    annotator: AnnotatorSettings | None = None,
     on_batch: Callable[[Batch], None] | None = None,
 ) -> TraceSummary:
-    """Simulate and write a trace with its labels and name table; the same arguments give the same bytes.
+    """Simulate and write a trace; the same simulation gives the same bytes.
 
     Args:
-        vehicle: from `draw_vehicle`.
-        out: the capture; its suffix decides on pcapng or pcap (nanoseconds both) and on gzip.
-        seconds: length of the trace, more than 0.
-        seed: draws jitter, events and faults.
-        faults: a key of `FAULT_LEVELS`.
-        start_ns: start of the trace, nanoseconds since 1970.
-        labels: one JSON object a fault, see `Label`; default `<stem of out>.labels.jsonl` beside it.
-        names: name table as CSV; default `<stem of out>.names.csv` beside it.
+        simulation: what happens; it is used up.
+        files: from `trace_files`.
+        annotator: how unreliable the annotator is; default: the rule as it is.
         on_batch: called after every second of the trace.
 
     Raises:
-        ConfigError: an argument is out of its range; nothing is written.
+        ConfigError: the suffix of the capture is not one of a capture.
         OutputError: a file cannot be written; files which were there before are as they were.
     """
+    with recording(simulation, files, annotator) as recorder:
+        for batch in simulation.batches():
+            recorder.see(batch)
+            if on_batch is not None:
+                on_batch(batch)
+        return recorder.finish()
+
+
+@contextlib.contextmanager
+def recording(
+    simulation: Simulation, files: TraceFiles, annotator: AnnotatorSettings | None = None
+) -> Iterator["Recorder"]:
+    """A `Recorder` whose files appear when the block ends, or not at all when it ends with an exception.
+
+    Arguments and errors are those of `record`.
+    """
+    with _written_whole(*files.all()) as opened, contextlib.ExitStack() as stack:
+        by_path = dict(zip(files.all(), opened, strict=True))
+        yield Recorder(simulation, files, by_path, annotator or AnnotatorSettings(), stack)
+
+
+class Recorder:
+    """Writes the batches of a simulation, one after the other; from `recording`."""
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        files: TraceFiles,
+        opened: dict[Path, BinaryIO],
+        annotator: AnnotatorSettings,
+        stack: contextlib.ExitStack,
+    ) -> None:
+        self._files, self._opened = files, opened
+        self._observer = TraceAnnotator(simulation, annotator)
+        self._truth: list[Label] = []
+        self._datagrams = self._pdus = self._controls = 0
+        self._capture = stack.enter_context(_Capture(opened[files.out], files.out, simulation))
+        opened[files.names].write(name_table(simulation.vehicle).encode())
+
+    def see(self, batch: Batch) -> None:
+        """Write a batch; its labels are kept in memory too, since the annotator is judged by them."""
+        self._capture.write(batch)
+        self._opened[self._files.labels].writelines(encode(label) for label in batch.labels)
+        self._opened[self._files.context].writelines(encode(row) for row in batch.context)
+        self._observer.see(batch)
+        self._truth += batch.labels
+        self._datagrams += len(batch.time_ns)
+        self._pdus += len(batch.pdu)
+        self._controls += sum(row.kind == "control" for row in batch.context)
+
+    def finish(self) -> TraceSummary:
+        """Write what the annotator made of it; no batch may come after that."""
+        annotations, annotation = self._observer.finish(self._truth)
+        self._opened[self._files.annotator].writelines(encode(label) for label in annotations)
+        return TraceSummary(
+            self._files, self._datagrams, self._pdus, len(self._truth), self._controls, annotation
+        )
+
+
+def _suffix(out: Path) -> str:
     suffix = next((suffix for suffix in FORMATS if out.name.endswith(suffix)), None)
     if suffix is None or out.name == suffix:
         raise ConfigError(f"--out {out}: the name of a trace ends in one of {', '.join(sorted(FORMATS))}")
-    stem = out.name.removesuffix(suffix)
-    labels = labels or out.with_name(f"{stem}.labels.jsonl")
-    names = names or out.with_name(f"{stem}.names.csv")
-    if len({out, labels, names}) < 3:
-        raise ConfigError(f"--out {out}: trace, labels and names must be three different files")
-    batches = simulate(vehicle, seconds, seed, faults, start_ns)
-    encoder = RecordEncoder(vehicle, FORMATS[suffix])
-
-    datagrams = pdus = fault_count = 0
-    with _written_whole(out, labels, names) as (trace_file, label_file, name_file):
-        name_file.write(name_table(vehicle).encode())
-        with _sink(trace_file, suffix.endswith(".gz")) as sink:
-            sink.write(encoder.file_header())
-            for batch in batches:
-                sink.write(encoder.records(batch))
-                for label in batch.labels:
-                    label_file.write(json.dumps(asdict(label)).encode() + b"\n")
-                datagrams += len(batch.time_ns)
-                pdus += len(batch.pdu)
-                fault_count += len(batch.labels)
-                if on_batch is not None:
-                    on_batch(batch)
-    return TraceSummary(out, labels, names, datagrams, pdus, fault_count)
+    return suffix
 
 
-def name_table(vehicle: Vehicle) -> str:
-    """The vehicle's PDUs as CSV with the columns `NAME_COLUMNS`; `cycle_ms` is empty for events."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(NAME_COLUMNS)
-    for pdu in vehicle.pdus:
-        address = vehicle.ecus[pdu.ecu].address
-        cycle_ms = "" if pdu.cycle_ns is None else pdu.cycle_ns // 1_000_000
-        flow = (VLAN, address, SOURCE_PORT, DESTINATION, DESTINATION_PORT)
-        rows.writerow((f"0x{pdu.pdu_id:08X}", pdu.name, *flow, cycle_ms))
-    return text.getvalue()
+class _Capture:
+    """The capture file, plain or compressed, while it is written."""
 
+    def __init__(self, file: BinaryIO, out: Path, simulation: Simulation) -> None:
+        suffix = _suffix(out)
+        # No name and no time in the gzip header: the same trace has the same bytes.
+        self._compressed = (
+            cast(BinaryIO, gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0))
+            if suffix.endswith(".gz")
+            else None
+        )
+        self._sink = self._compressed or file
+        self._encoder = RecordEncoder(simulation.vehicle, simulation.sockets, FORMATS[suffix])
+        self._sink.write(self._encoder.file_header())
 
-def _sink(file: BinaryIO, compressed: bool) -> contextlib.AbstractContextManager[BinaryIO]:
-    if not compressed:
-        return contextlib.nullcontext(file)
-    # No name and no time in the gzip header: the same trace has the same bytes.
-    return cast(BinaryIO, gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0))
+    def __enter__(self) -> "_Capture":
+        return self
+
+    def write(self, batch: Batch) -> None:
+        self._sink.write(self._encoder.records(batch))
+
+    def __exit__(self, *raised: object) -> None:
+        if self._compressed is not None:
+            self._compressed.close()
 
 
 @contextlib.contextmanager

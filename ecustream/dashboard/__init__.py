@@ -1,0 +1,1 @@
+"""The local web page: what one or several running ecustreams say, live."""

@@ -1,0 +1,40 @@
+"""Where a trace is interrupted: its clock went back, or the logger lost frames."""
+
+from bisect import bisect_left
+from collections import Counter, deque
+
+from ecustream.traffic import Line
+
+__all__ = ["split_at_gaps"]
+
+_CLOCK_STEP_NS = 1_000_000_000
+
+
+def split_at_gaps(
+    lines: list[Line], losses: deque[tuple[int, int]], before_ns: int
+) -> list[tuple[list[Line], str]]:
+    """The lines in pieces, each with why it does not follow what was before it; empty where it does.
+
+    Gaps are where time goes back by more than a second and where the logger lost frames.
+
+    Args:
+        lines: the next lines of a trace, at least one.
+        losses: frame number and count of frames lost before it, as in `CaptureReader`; those up to the last
+            line are taken out.
+        before_ns: time of the line before; 0 for none.
+    """
+    lost: Counter[int] = Counter()
+    while losses and losses[0][0] <= lines[-1].frame:
+        number, count = losses.popleft()
+        lost[bisect_left(lines, number, key=lambda line: line.frame)] += count
+    gaps = {
+        i: f"the capture lost {count:,} frames before frame {lines[i].frame}" for i, count in lost.items()
+    }
+    for i, line in enumerate(lines):
+        if line.time_ns < before_ns - _CLOCK_STEP_NS:
+            gaps[i] = f"the capture clock went back by {(before_ns - line.time_ns) / 1e9:.1f} s"
+        elif line.time_ns <= before_ns and i not in gaps:
+            continue
+        before_ns = line.time_ns
+    cuts = sorted({0, *gaps})
+    return [(lines[a:b], gaps.get(a, "")) for a, b in zip(cuts, [*cuts[1:], len(lines)], strict=True)]
