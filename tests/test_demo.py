@@ -8,8 +8,8 @@ from ecustream.cli import DEMO_BUNDLE
 from ecustream.events import Event
 from ecustream.summary import RunSummary
 from tests.running import run_offline, spans
-from training.labels import read_labels
-from training.metrics import match
+from training.labels import read_context, read_labels
+from training.metrics import match, met
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 
@@ -36,7 +36,16 @@ def test_every_fault_of_the_demo_is_found_and_nothing_else(demo_run: tuple[RunSu
 
 
 def test_reasons_say_what_was_expected(demo_run: tuple[RunSummary, list[Event]]) -> None:
-    """Every event of the demo says in words what came and what was expected."""
+    """Every event of the demo says in words what came and what was expected, or why nothing was judged."""
     _, events = demo_run
-    assert events
-    assert all("expected" in event.reason for event in events)
+    said = {"anomaly": "expected", "silence": "expected", "unknown_pdu": "never seen", "capture_gap": "lost"}
+    assert {event.kind for event in events} == set(said)
+    assert all(said[event.kind] in event.reason for event in events)
+
+
+def test_controls_of_the_demo_are_not_reported(demo_run: tuple[RunSummary, list[Event]]) -> None:
+    """A frozen payload opens no episode, and frames that the logger lost open a capture_gap alone."""
+    _, events = demo_run
+    controls = [row for row in read_context(DEMO / "demo.context.jsonl") if row.kind == "control"]
+    assert {control.name for control in controls} == {"payload_freeze", "capture_loss"}
+    assert not any(met(spans(events), controls))

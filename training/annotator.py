@@ -7,7 +7,7 @@ active is annotated all that time, and every start-up violates it as well.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -152,8 +152,10 @@ class UnreliableAnnotator:
         self._events += len(events.message)
         self._merger.feed(events)
 
-    def finish(self, true_labels: Sequence[Label] | None) -> list[Label]:
-        """The labels, sorted by start, once all messages were fed; sets `summary`.
+    def finish(self, true_labels: Sequence[Label] | None) -> Iterator[Label]:
+        """The labels, sorted by start, once all messages were fed; sets `summary` at once.
+
+        Hours of traffic have so many that they are made one by one.
 
         Args:
             true_labels: the true faults; None where they are not known: then `recall` and `precision` are
@@ -170,11 +172,14 @@ class UnreliableAnnotator:
                 kept = self._spoil(kept, truth, self._precision)
                 invented = max(0, len(kept.message) - honest)
         self.summary = _summary(self._events, kept, invented, truth)
-        labels = [
-            Label(start_ns=start, end_ns=end, kind=KIND, pdus=[self._names[message]])
-            for _, message, start, end in zip(*(column.tolist() for column in self._late(kept)), strict=True)
-        ]
-        return sorted(labels, key=lambda label: (label.start_ns, label.end_ns, label.pdus))
+        late = self._late(kept)
+        rank_of_name = {name: rank for rank, name in enumerate(sorted(set(self._names)))}
+        rank = np.array([rank_of_name[name] for name in self._names], dtype=np.int64)
+        late = late.take(np.lexsort((rank[late.message], late.end_ns, late.start_ns)))
+        return (
+            Label(int(start_ns), int(end_ns), KIND, [self._names[message]])
+            for message, start_ns, end_ns in zip(late.message, late.start_ns, late.end_ns, strict=True)
+        )
 
     def _forget(self, made: _Annotations, truth: "_Truth", recall: float) -> _Annotations:
         """Without the annotations of drawn faults, so that at most `recall` of the faults have one."""

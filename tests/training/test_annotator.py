@@ -128,7 +128,7 @@ def annotate(
     annotator = UnreliableAnnotator(check(), NAMES, recall, precision, lateness_ns, seed)
     for part in parts:
         annotator.feed(*columns(part))
-    return annotator.finish(truth), annotator.summary
+    return list(annotator.finish(truth)), annotator.summary
 
 
 def cyclic(message: int, times_ms: Sequence[float]) -> list[Row]:

@@ -1,6 +1,6 @@
 """The rule annotator beside a simulation: what it sees of each slice, and what it makes of the drive."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,7 @@ class TraceAnnotator:
         message = batch.pdu * self._sockets + np.repeat(batch.socket, size)
         self._annotator.feed(message, np.repeat(batch.stamp_ns, size))
 
-    def finish(self, truth: Sequence[Label]) -> tuple[list[Label], AnnotationSummary]:
+    def finish(self, truth: Sequence[Label]) -> tuple[Iterator[Label], AnnotationSummary]:
         """Its labels in order of time and how good they are, given the true faults."""
         return self._annotator.finish(truth), self._annotator.summary
 
