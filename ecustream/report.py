@@ -1,6 +1,7 @@
 """The summary of a run in the terminal: PDUs, episodes, ledger."""
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ecustream.summary import PduSummary, RunSummary
@@ -14,8 +15,8 @@ _MOST_EPISODES = 20
 
 def print_summary(summary: RunSummary, console: Console) -> None:
     """Print a table of the PDUs, those with episodes first, then the episodes by kind and the ledger."""
-    pdus = sorted(summary.pdus.values(), key=lambda p: (-p.episodes, -p.worst_nats, p.name))
-    shown = pdus[: max(_MOST_ROWS, sum(p.episodes > 0 for p in pdus))]
+    pdus = sorted(_titled(summary), key=lambda row: (-row[1].episodes, -row[1].worst_nats, row[0]))
+    shown = pdus[: max(_MOST_ROWS, sum(pdu.episodes > 0 for _, pdu in pdus))]
     console.print(_table(shown))
     if len(pdus) > len(shown):
         console.print(f"and {len(pdus) - len(shown)} more PDUs without an episode")
@@ -37,14 +38,32 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     console.print("the ledger balances" if summary.ledger.balanced() else "THE LEDGER DOES NOT BALANCE")
 
 
-def _table(pdus: list[PduSummary]) -> Table:
+def _titled(summary: RunSummary) -> list[tuple[str, PduSummary]]:
+    """The PDUs with what to call them: one with several senders or destinations has a row for each."""
+    flows: dict[str, set[str]] = {}
+    for key, pdu in summary.pdus.items():
+        flows.setdefault(pdu.name, set()).add(key)
+    return [(_title(key, pdu.name, flows[pdu.name]), pdu) for key, pdu in summary.pdus.items()]
+
+
+def _title(key: str, name: str, keys_of_name: set[str]) -> str:
+    if len(keys_of_name) == 1:
+        return name
+    # A stream's key ends in sender and destination.
+    _, _, sender, destination = key.rsplit("|", 3)
+    one_destination = len({other.rsplit("|", 1)[1] for other in keys_of_name}) == 1
+    return f"{name} from {sender}" if one_destination else f"{name} to {destination}"
+
+
+def _table(pdus: list[tuple[str, PduSummary]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading, side in (("PDU", "left"), ("lines", "right"), ("cycle", "right"), ("episodes", "right")):
+    table.add_column("PDU", overflow="fold", max_width=30)
+    for heading, side in (("lines", "right"), ("cycle", "right"), ("episodes", "right")):
         table.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("worst")
-    for pdu in pdus:
+    for title, pdu in pdus:
         cycle = duration(pdu.cycle_ns) if pdu.cycle_ns else "-"
-        table.add_row(pdu.name, f"{pdu.lines:,}", cycle, str(pdu.episodes or "-"), _worst(pdu))
+        table.add_row(escape(title), f"{pdu.lines:,}", cycle, str(pdu.episodes or "-"), _worst(pdu))
     return table
 
 

@@ -33,6 +33,7 @@ _PRIOR_EXCESSES = 10
 _MIN_LINES = 20
 _MAX_CYCLES = 3.0
 _LEAST_PRESENCE = 0.3
+_FEWEST_BETWEEN, _BETWEEN_SHARE = 5, 0.002
 _JOIN_NS = 500_000_000
 _LONGEST_PAUSE_NS = 10_000_000_000
 
@@ -154,7 +155,11 @@ def _bounds(one: Times, two: Times, lines: int, duration_ns: int) -> Bounds:
     # Nor has one that was there for a short while only, as diagnostic requests are.
     if not regular or lines * cycle < _LEAST_PRESENCE * duration_ns:
         return Bounds(lines, 0, (0, 0), (0, 0))
-    return Bounds(lines, cycle, (int(one.min()), int(two.min())), (int(one.max()), int(two.max())))
+    longest = int(one.max()), int(two.max())
+    # One that is also sent on change comes at any time between: no interval is too short.
+    if np.count_nonzero(one < cycle // 2) >= max(_FEWEST_BETWEEN, _BETWEEN_SHARE * len(one)):
+        return Bounds(lines, cycle, (0, 0), longest)
+    return Bounds(lines, cycle, (int(one.min()), int(two.min())), longest)
 
 
 def _tail(excesses: Sequence[float], observed: int, least_scale: float) -> Tail:

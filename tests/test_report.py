@@ -1,0 +1,36 @@
+"""The summary that a run prints."""
+
+import io
+
+from rich.console import Console
+
+from ecustream.ledger import Ledger
+from ecustream.report import print_summary
+from ecustream.summary import PduSummary, RunSummary
+
+
+def printed(*keys: str) -> str:
+    """The summary of a run that saw a line of each key."""
+    summary = RunSummary("run", Ledger(), {})
+    for key in keys:
+        name, source, *_ = key.split("|")
+        summary.pdus[key] = PduSummary(name, source, 10_000_000, 0, lines=1)
+    out = io.StringIO()
+    print_summary(summary, Console(file=out, width=120))
+    return out.getvalue()
+
+
+def test_pdu_with_one_flow_has_its_name_alone() -> None:
+    """Where a name says enough, no address is shown."""
+    assert "ESC_03      1  10.0 ms" in printed("ESC_03|ETH1|[fd53::1]:1|[ff14::2]:2")
+
+
+def test_flows_of_one_name_are_told_apart() -> None:
+    """Several destinations are named, or several senders where the destination is one."""
+    sender, other = "[fd53::1]:1", "[fd53::9]:1"
+    text = printed(f"A|ETH1|{sender}|[ff14::2]:2", f"A|ETH1|{sender}|[ff14::3]:2")
+    assert "A to [ff14::2]:2" in text
+    assert "A to [ff14::3]:2" in text
+    text = printed(f"A|ETH1|{sender}|[ff14::2]:2", f"A|ETH1|{other}|[ff14::2]:2")
+    assert f"A from {sender}" in text
+    assert f"A from {other}" in text
