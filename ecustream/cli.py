@@ -112,20 +112,31 @@ def run(
 
 @app.command()
 def tail(
-    connect: Annotated[str, typer.Option(help="Address of the event socket.")] = "tcp://127.0.0.1:5556",
+    connect: Annotated[
+        str,
+        typer.Option(
+            metavar="PUB[,REPLY]",
+            help="Addresses of an ecustream; the reply port is the next one unless given.",
+        ),
+    ] = "tcp://127.0.0.1:5556",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    count: Annotated[int | None, typer.Option(help="Stop after so many events.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="RUN:SEQ", help="Go on after this event; start: from the oldest there is."),
+    ] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="Only events of this kind; repeatable.")] = None,
     server_key: Annotated[Path | None, typer.Option(help="Public key file of that ecustream.")] = None,
     key: Annotated[Path | None, typer.Option(help="Your own secret key file.")] = None,
 ) -> None:
     """Follow the events of a running ecustream."""
     from ecustream.publish.keys import read_public, read_secret
-    from ecustream.tail import tail as follow
+    from ecustream.tail.command import tail as follow
 
     if (server_key is None) != (key is None):
         raise ConfigError("--server-key and --key belong together; give both or neither")
     keys = None if server_key is None or key is None else (read_public(server_key), read_secret(key))
-    follow(connect, as_json, count, keys)
+    follow(connect, json=as_json, count=count, since=since, kinds=kind, keys=keys)
 
 
 @app.command()
@@ -139,16 +150,35 @@ def dashboard(
     ] = None,
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the page is.")] = "127.0.0.1:8050",
     allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Let other machines see it.")] = False,
+    server_key: Annotated[
+        list[Path] | None,
+        typer.Option(help="Public key file of the ecustreams, or one for each in their order; repeatable."),
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="Your own secret key file.")] = None,
 ) -> None:
     """Show one or several running ecustreams on a web page."""
     try:
         from ecustream.dashboard.server import serve
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
+        missing = (error.name or "").split(".")[0]
+        if missing not in ("starlette", "uvicorn"):
             raise
-        raise ConfigError(f"{error.name} is not installed; pip install '.[dashboard]'") from None
+        raise ConfigError(f"{missing} is not installed; pip install '.[dashboard]'") from None
+    from ecustream.publish.keys import KeyPair, read_public, read_secret
 
-    serve(connect or ["tcp://127.0.0.1:5556"], listen, allow_remote=allow_remote)
+    urls = connect or ["tcp://127.0.0.1:5556"]
+    keys: list[tuple[bytes, KeyPair]] = []
+    if server_key and key is not None:
+        own = read_secret(key)
+        keys = [(read_public(path), own) for path in server_key]
+        keys *= len(urls) if len(keys) == 1 else 1
+    elif server_key or key is not None:
+        raise ConfigError("--server-key and --key belong together; give both or neither")
+    if keys and len(keys) != len(urls):
+        raise ConfigError(
+            f"--server-key is given {len(keys)} times; give it once, or once for each --connect"
+        )
+    serve(urls, listen, allow_remote=allow_remote, keys=keys)
 
 
 @app.command()
@@ -177,19 +207,26 @@ def check(
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="capture")] = "capture",
+    what: Annotated[str, typer.Argument(help="capture or events")] = "capture",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure this machine: packets per second read and decoded, beside scapy."""
-    from ecustream.bench import bench_capture, render_capture
+    """Measure this machine: packets per second read and decoded, or how fast events reach their readers."""
+    if what == "capture":
+        from ecustream.bench import bench_capture, render_capture
 
-    if what != "capture":
-        raise ConfigError(f"bench {what}: there is no such benchmark; choose capture")
-    report = bench_capture()
+        report = bench_capture()
+        table = render_capture(report)
+    elif what == "events":
+        from ecustream.bench_events import bench_events, render_events
+
+        report = bench_events()
+        table = render_events(report)
+    else:
+        raise ConfigError(f"bench {what}: there is no such benchmark; choose capture or events")
     if as_json:
         print(json.dumps(report))
     else:
-        Console().print(render_capture(report))
+        Console().print(table)
 
 
 @app.command()

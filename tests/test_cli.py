@@ -3,9 +3,15 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import zmq
+
+from ecustream.publish.curve import Curve
+from ecustream.publish.socket import Publisher
+from tests.publish.examples import make_event, make_status
 
 
 def ecustream(*args: object, module: str = "ecustream") -> subprocess.CompletedProcess[str]:
@@ -47,16 +53,35 @@ class TestRun:
             (["--pcap", "TRACE", "--speed", "fast"], "scoring.speed"),
             (["--pcap", "TRACE", "--names", "nobody.csv"], "nobody.csv"),
             (["--pcap", "TRACE", "--pub", "tcp://0.0.0.0:5556"], "0.0.0.0"),
+            (
+                ["--pcap", "TRACE", "--pub", "BUSY"],
+                "is in use; is another ecustream running?",
+            ),
+            (["--pcap", "TRACE", "--format", "xml"], "publish.format"),
+            (
+                [
+                    "--pcap",
+                    "TRACE",
+                    "--set",
+                    "publish.curve_secret=no.key",
+                    "--set",
+                    "publish.curve_clients=.",
+                ],
+                "no.key: the secret key cannot be read",
+            ),
         ],
     )
     def test_bad_input_is_one_sentence_and_exit_code_2(
         self, clean_trace: Path, bundle_path: Path, options: list[str], says: str
     ) -> None:
         """What cannot be used is named in one line on stderr, without a traceback."""
-        full = [str(clean_trace) if option == "TRACE" else option for option in options]
+        busy: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUB)
+        url = f"tcp://127.0.0.1:{busy.bind_to_random_port('tcp://127.0.0.1')}"
+        full = [{"TRACE": str(clean_trace), "BUSY": url}.get(option, option) for option in options]
         if "--model" not in full:
             full += ["--model", str(bundle_path)]
         done = ecustream("run", *full)
+        busy.close(0)
         assert done.returncode == 2
         assert says in done.stderr
         assert done.stderr.count("\n") == 1
@@ -84,6 +109,41 @@ class TestOthers:
         done = ecustream("schema")
         assert "Event" in json.loads(done.stdout)["$defs"]
 
+    def test_asyncapi_is_json(self) -> None:
+        """`ecustream schema --asyncapi` prints an AsyncAPI document."""
+        document = json.loads(ecustream("schema", "--asyncapi").stdout)
+        assert (document["asyncapi"], "event" in document["channels"]) == ("3.0.0", True)
+
+    def test_keys_let_in_who_is_listed(self, tmp_path: Path) -> None:
+        """With files of `ecustream keys new`, `tail` reads an encrypted publisher; unlisted, nothing."""
+        for name in ("bench", "ada", "eve"):
+            assert ecustream("keys", "new", name, "--dir", tmp_path).returncode == 0
+        done = ecustream("keys", "new", "ada", "--dir", tmp_path)
+        assert (done.returncode, "exists already" in done.stderr) == (2, True)
+        assert ecustream("tail", "--key", tmp_path / "ada.secret").returncode == 2
+        any_ = "tcp://127.0.0.1:*"
+        curve = Curve(tmp_path / "bench.secret", tmp_path / "ada.public")
+        with Publisher(any_, any_, make_status(), curve=curve, msgpack=True) as publisher:
+            command = [sys.executable, "-m", "ecustream", "tail", "--json", "--count", "1"]
+            command += ["--connect", f"{publisher.pub_url},{publisher.reply_url}"]
+            command += ["--server-key", str(tmp_path / "bench.public"), "--key"]
+            with (
+                subprocess.Popen([*command, str(tmp_path / "eve.secret")], stdout=subprocess.PIPE) as eve,
+                subprocess.Popen([*command, str(tmp_path / "ada.secret")], stdout=subprocess.PIPE) as ada,
+            ):
+                seq = 0
+                while ada.poll() is None or not publisher.counts().refused:
+                    seq += 1
+                    publisher.publish(make_event(seq))
+                    time.sleep(0.01)
+                    assert seq < 2000
+                assert eve.poll() is None
+                eve.kill()
+                assert ada.stdout is not None
+                assert eve.stdout is not None
+                assert b'"schema":"ecustream.event/1"' in ada.stdout.read()
+                assert b"ecustream.event" not in eve.stdout.read()
+
     def test_check_names_the_wrong_key(self, tmp_path: Path) -> None:
         """`ecustream check` names a key that does not exist and ends with 2."""
         file = tmp_path / "bench.toml"
@@ -91,6 +151,14 @@ class TestOthers:
         done = ecustream("check", file)
         assert done.returncode == 2
         assert "false_alarms_per_hour" in done.stderr
+
+    def test_check_reads_the_keys(self, tmp_path: Path) -> None:
+        """`ecustream check` says that a key file is missing before a run would."""
+        file = tmp_path / "bench.toml"
+        file.write_text('[publish]\ncurve_secret = "bench.secret"\ncurve_clients = "readers"\n')
+        done = ecustream("check", file)
+        assert done.returncode == 2
+        assert "bench.secret: the secret key cannot be read" in done.stderr.replace("\n", "")
 
     def test_check_accepts_and_prints_what_is_in_force(self, tmp_path: Path) -> None:
         """`ecustream check --effective` prints a configuration that is valid itself."""

@@ -39,6 +39,7 @@ def test_defaults() -> None:
             "pub": "tcp://127.0.0.1:5556",
             "reply": "tcp://127.0.0.1:5557",
             "allow_remote": False,
+            "format": "json",
             "history_events": 10_000,
             "journal_max_bytes": 100_000_000,
             "journal_max_age_h": 168.0,
@@ -94,6 +95,17 @@ def test_the_journal_stands_beside_the_file_that_names_it(tmp_path: Path) -> Non
     assert load_config(path).publish.journal_max_age_h == 24.0
 
 
+def test_keys_open_an_address_to_other_machines(tmp_path: Path) -> None:
+    """With keys, whose files stand beside the configuration, an address open to others needs no leave."""
+    path = write(
+        tmp_path, '[publish]\npub = "tcp://*:5556"\ncurve_secret = "bench.secret"\ncurve_clients = "readers"'
+    )
+    publish = load_config(path).publish
+    assert publish.curve_secret == str(tmp_path / "bench.secret")
+    assert publish.curve_clients == str(tmp_path / "readers")
+    assert publish.allow_remote is False
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -136,6 +148,13 @@ def test_the_journal_stands_beside_the_file_that_names_it(tmp_path: Path) -> Non
             "publish.journal_max_bytes is 100, but must be a whole number of at least 1000000",
         ),
         ("[publish]\njournal_max_age_h = 0", "publish.journal_max_age_h is 0, but must be a number above 0"),
+        ('[publish]\nformat = "xml"', 'publish.format is "xml", but must be one of "json", "msgpack"'),
+        ('[publish]\ncurve_secret = "a"', "publish.curve_secret and publish.curve_clients belong together"),
+        ('[publish]\ncurve_clients = "a"', "publish.curve_secret and publish.curve_clients belong together"),
+        (
+            '[publish]\ngroup = "bench"',
+            "publish.group is given, but publish.pub and",
+        ),
         ('[publish]\nreply = "5557"', 'publish.reply: "5557" is no socket address'),
         ('[publish]\npub = "ipc://a"\nreply = "ipc://a"', "publish.pub and publish.reply must differ"),
         ("[ring\nlines = 1", "is not valid TOML: "),

@@ -129,7 +129,9 @@ def annotate_command(
     max_rel: Annotated[float, typer.Option(help="Longest distance in cycles; 0: any.")] = 1.2,
     recall: Annotated[float | None, typer.Option(help="Annotate at most this share of the faults.")] = None,
     precision: Annotated[float | None, typer.Option(help="Share of annotations that are true.")] = None,
-    lateness_ms: Annotated[float | None, typer.Option(help="How late they are, in the mean.")] = None,
+    lateness_ms: Annotated[
+        float | None, typer.Option(help="How late they are, in the mean.", max=60_000)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Draws what is wrong with them.")] = 0,
 ) -> None:
     """Annotate a trace by CANoe's relative cycle time check, and as unreliably as asked for.

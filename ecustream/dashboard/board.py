@@ -80,7 +80,7 @@ class Board:
                 self._episodes.replace_open(item.open_episodes, "unseen")
                 self._note(now_ns, f"in step with run {item.run} at event {item.seq}")
             case NewRun():
-                self._begin_run(item.new, now_ns)
+                self._begin_run(item, now_ns)
             case Lost():
                 self._lost += 1 if item.last_seq is None else item.last_seq - item.first_seq + 1
                 last = "the end" if item.last_seq is None else f"{item.last_seq}"
@@ -99,28 +99,6 @@ class Board:
         if table.run == self._run and table != self._pdus:
             self._pdus = table
             self._changed.add("pdus")
-
-    def began_again(self, item: Item) -> bool:
-        """Whether `item` shows that the same run was begun anew, of which the subscriber says nothing.
-
-        Its events come with numbers that were there already, so that they are dropped as duplicates; a
-        new subscriber sees them. Happens where the same trace is scored twice.
-        """
-        before = self._status
-        return (
-            isinstance(item, Status)
-            and before is not None
-            and item.run == before.run
-            and item.seq < before.seq
-        )
-
-    def begin_again(self, now_ns: int) -> None:
-        """Forgets the run, since a new subscriber begins with what is there now."""
-        self._note(now_ns, f"run {self._run} was begun again")
-        self._episodes.clear()
-        self._forget_run()
-        self._runs += 1
-        self._synced = False
 
     def headline(self, now_ns: int) -> Headline:
         """The state at `now_ns`; what makes the others uncertain comes first."""
@@ -210,14 +188,14 @@ class Board:
             ],
         }
 
-    def _begin_run(self, run: str, now_ns: int) -> None:
-        self._note(now_ns, f"the daemon began run {run}")
-        self._episodes.replace_open([], "restarted")
-        self._forget_run()
-        self._run, self._seq = run, 0
+    def _begin_run(self, item: NewRun, now_ns: int) -> None:
+        self._note(now_ns, f"the daemon began run {item.new}")
+        if item.new == item.old:
+            self._episodes.clear()  # the same ones come again, under the same ids
+        else:
+            self._episodes.replace_open([], "restarted")
+        self._run, self._seq = item.new, 0
         self._runs += 1
-
-    def _forget_run(self) -> None:
         self._status = self._pdus = None
         self._changed |= {"status", "pdus"}
         for scores in self._scores.values():

@@ -120,7 +120,7 @@ class Episodes:
 
     def take(self, event: Event) -> None:
         """Takes the next event."""
-        episode = self._open.pop(event.id, None) or self._ended.pop(event.id, None) or Episode(event)
+        episode = self._open.get(event.id) or self._ended.pop(event.id, None) or Episode(event)
         episode.take(event)
         episode.end = None
         episode.add_lines(self._lines_of(event))
@@ -151,7 +151,8 @@ class Episodes:
         ids = list(self._changed)[:most]
         for id_ in ids:
             del self._changed[id_]
-        gone, self._gone = self._gone, []
+        gone = [id_ for id_ in self._gone if id_ not in self._open and id_ not in self._ended]
+        self._gone.clear()
         known = [self._open.get(id_) or self._ended[id_] for id_ in ids]
         return [episode.row() for episode in known], gone
 

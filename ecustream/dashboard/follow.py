@@ -11,26 +11,48 @@ import zmq.asyncio
 
 from ecustream.client.aio import AsyncSubscriber
 from ecustream.dashboard.board import Board
+from ecustream.publish.keys import KeyPair
 from ecustream.publish.pdus import PduTable
 
-__all__ = ["follow", "follow_pdus"]
+__all__ = ["Keys", "follow", "follow_pdus", "subscriber_of"]
 
 PAUSE_S = 1.0
 ANSWER_MS = 2000
 
 
-async def follow(board: Board, now_ns: Callable[[], int]) -> None:
+Keys = tuple[bytes, KeyPair] | None
+"""The daemon's public key and one's own pair, where its sockets are encrypted."""
+
+
+def subscriber_of(board: Board, keys: Keys) -> AsyncSubscriber:
+    """A subscriber to the daemon of `board`.
+
+    Raises:
+        ConfigError: an address or a key cannot be used.
+    """
+    server_key, own = keys or (None, None)
+    return AsyncSubscriber(
+        board.connect,
+        board.reply,
+        scores=True,
+        server_key=server_key,
+        public_key=own.public if own else None,
+        secret_key=own.secret if own else None,
+    )
+
+
+async def follow(board: Board, keys: Keys, now_ns: Callable[[], int]) -> None:
     """Feeds `board` with the items of its daemon until it is cancelled."""
-    while True:
-        async with AsyncSubscriber(board.connect, board.reply, scores=True) as subscriber:
+    async with subscriber_of(board, keys) as subscriber:
+        try:
             async for item in subscriber:
-                if board.began_again(item):
-                    board.begin_again(now_ns())
-                    break
                 board.take(item, now_ns())
+        finally:
+            # A wait that is cancelled lets go of its sockets a turn later, while they must be open.
+            await asyncio.sleep(0)
 
 
-async def follow_pdus(board: Board) -> None:
+async def follow_pdus(board: Board, keys: Keys) -> None:
     """Feeds `board` with the daemon's table of PDUs until it is cancelled."""
     context = zmq.asyncio.Context()
     try:
@@ -38,6 +60,8 @@ async def follow_pdus(board: Board) -> None:
             with context.socket(zmq.DEALER) as socket:
                 socket.linger = 0
                 socket.ipv6 = "[" in board.reply
+                if keys is not None:
+                    socket.curve_serverkey, (socket.curve_publickey, socket.curve_secretkey) = keys
                 socket.connect(board.reply)
                 await _ask_for_pdus(socket, board)
     finally:

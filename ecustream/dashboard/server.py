@@ -12,51 +12,38 @@ from collections.abc import Iterator, Sequence
 
 import uvicorn
 
-from ecustream.client.aio import AsyncSubscriber
+from ecustream.client.addresses import addresses
 from ecustream.dashboard.app import make_app
 from ecustream.dashboard.board import Board
-from ecustream.dashboard.follow import follow, follow_pdus
+from ecustream.dashboard.follow import Keys, follow, follow_pdus, subscriber_of
 from ecustream.dashboard.hub import INTERVAL_S, Hub
 from ecustream.errors import ConfigError, OutputError
 
-__all__ = ["addresses", "serve"]
+__all__ = ["serve"]
 
 
-def serve(connect: Sequence[str], listen: str, *, allow_remote: bool) -> None:
+def serve(connect: Sequence[str], listen: str, *, allow_remote: bool, keys: Sequence[Keys] = ()) -> None:
     """Serves the page until Ctrl-C or SIGTERM.
 
     Args:
-        connect: `PUB` or `PUB,REPLY` of each daemon, see `addresses`.
+        connect: addresses of each daemon as `ecustream.client.addresses` takes them.
         listen: `HOST:PORT`; port 0 takes a free one.
         allow_remote: whether machines other than this one may connect.
+        keys: one for each daemon, or none at all.
 
     Raises:
-        ConfigError: an address is malformed, or open to other machines without `allow_remote`.
+        ConfigError: a key or an address is malformed, or open to other machines without `allow_remote`.
         OutputError: `listen` is in use or cannot be bound.
     """
     boards = [Board(*addresses(text), time.time_ns()) for text in connect]
-    for board in boards:
-        AsyncSubscriber(board.connect, board.reply).close()  # malformed addresses are refused here
+    daemons = list(zip(boards, keys or [None] * len(boards), strict=True))
+    for board, key in daemons:
+        subscriber_of(board, key).close()  # what cannot be used is refused here
     host, port = _host_and_port(listen)
     with _bound(host, port, allow_remote) as socket:
         shown = f"[{host}]" if ":" in host else host
         print(f"dashboard on http://{shown}:{socket.getsockname()[1]}/, Ctrl-C ends", flush=True)
-        asyncio.run(_serve(boards, socket, {host, posix.gethostname()} if allow_remote else {host}))
-
-
-def addresses(text: str) -> tuple[str, str]:
-    """The PUB and the reply address in `PUB,REPLY`, or in `PUB` alone: then the reply port is the next one.
-
-    Raises:
-        ConfigError: the reply address is missing and cannot be told from the other.
-    """
-    pub, comma, reply = text.partition(",")
-    if comma:
-        return pub, reply
-    match = re.fullmatch(r"(tcp://.+:)(\d{1,5})", pub)
-    if match is None:
-        raise ConfigError(f'--connect "{text}": write tcp://HOST:PORT, or both addresses as PUB,REPLY')
-    return pub, f"{match[1]}{int(match[2]) + 1}"
+        asyncio.run(_serve(daemons, socket, {host, posix.gethostname()} if allow_remote else {host}))
 
 
 def _host_and_port(listen: str) -> tuple[str, int]:
@@ -94,7 +81,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(boards: Sequence[Board], socket: posix.socket, names: set[str]) -> None:
+async def _serve(daemons: Sequence[tuple[Board, Keys]], socket: posix.socket, names: set[str]) -> None:
+    boards = [board for board, _ in daemons]
     hub = Hub(boards, time.time_ns)
     server = _Server(
         uvicorn.Config(
@@ -116,9 +104,9 @@ async def _serve(boards: Sequence[Board], socket: posix.socket, names: set[str])
         loop.add_signal_handler(number, stop)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_tick(hub))]
-        for board in boards:
-            tasks.append(group.create_task(follow(board, time.time_ns)))
-            tasks.append(group.create_task(follow_pdus(board)))
+        for board, key in daemons:
+            tasks.append(group.create_task(follow(board, key, time.time_ns)))
+            tasks.append(group.create_task(follow_pdus(board, key)))
         await server.serve(sockets=[socket])
         for task in tasks:
             task.cancel()

@@ -34,7 +34,7 @@ def asyncapi_document() -> dict[str, Any]:
     messages = {struct.__name__: _message(struct) for struct in structs}
     # The one answer that no struct describes.
     messages["JsonSchema"] = {"name": "JsonSchema", "payload": {"type": "object"}}
-    of_requests = [struct.__name__ for struct in (*REQUESTS.values(), *answers)]
+    of_requests = sorted([*(struct.__name__ for struct in (*REQUESTS.values(), *answers)), "JsonSchema"])
     return {
         "asyncapi": "3.0.0",
         "info": {

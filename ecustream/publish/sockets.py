@@ -1,6 +1,7 @@
 """All sockets of a publisher, which are bound together, used by one thread, and closed together."""
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -16,6 +17,8 @@ __all__ = ["Sockets"]
 
 # A connection on which no ZeroMQ is spoken is closed after this time; libzmq's own is 30 s.
 HANDSHAKE_MS = 5000
+# Beyond what subscribers are given to take the last messages.
+TERM_S = 2.0
 
 
 class Sockets:
@@ -51,6 +54,7 @@ class Sockets:
         self._convert = convert
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._locks: list[int] = []
+        self._linger_s = 0.0
         self._gate = None if curve is None else Gate(self._context, curve)
         self._stream = Stream(self._context)
         self._replies = Replies(self._context, answer, convert)
@@ -103,6 +107,7 @@ class Sockets:
 
     def close(self, linger_ms: int) -> None:
         """Closes the sockets, in the thread that uses them; what is queued has `linger_ms` to be taken."""
+        self._linger_s = linger_ms / 1000
         for counter in self._counters:
             counter.close()
         self._stream.socket.close(linger_ms)
@@ -111,8 +116,16 @@ class Sockets:
             self._gate.socket.close(0)
 
     def release(self) -> None:
-        """Waits until what was queued is taken, then frees both addresses."""
-        self._context.term()
+        """Waits until what was queued is taken, then frees both addresses.
+
+        libzmq 4.3.5 at times never ends a context in which somebody hung up before his answer was sent.
+        So it is not waited for without limit; an ipc address then stays locked as long as the process lives.
+        """
+        ending = threading.Thread(target=self._context.term, name="end of sockets", daemon=True)
+        ending.start()
+        ending.join(self._linger_s + TERM_S)
+        if ending.is_alive():
+            return
         for lock in self._locks:
             os.close(lock)
         self._locks.clear()

@@ -15,7 +15,20 @@ __all__ = ["CHROMIUM", "Browser", "Tab"]
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DEADLINE_S = 30.0
-_START = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+_START = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+_MIDDLE = """
+(() => {
+  const element = document.querySelector(SELECTOR);
+  element.scrollIntoView({block: "nearest"});
+  const box = element.getBoundingClientRect();
+  return [box.x + box.width / 2, box.y + box.height / 2];
+})()
+"""
 
 
 class Browser:
@@ -111,7 +124,11 @@ class Tab:
     def resize(self, width: int, height: int) -> None:
         """Sets the size of the window's inside in pixels."""
         self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
         )
 
     def prefer(self, scheme: str) -> None:
@@ -127,14 +144,15 @@ class Tab:
             raise RuntimeError(json.dumps(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
-    def wait(self, script: str, deadline_s: float = DEADLINE_S) -> Any:
-        """Waits until a JavaScript expression is true, and returns it."""
+    def wait(self, script: str, deadline_s: float = DEADLINE_S) -> None:
+        """Waits until a JavaScript expression is true."""
         end = time.monotonic() + deadline_s
-        while not (value := self.run(script)):
+        while not self.run(f"Boolean({script})"):
             if time.monotonic() > end:
-                raise AssertionError(f"not within {deadline_s} s: {script}; the page says: {self.text()[:2000]}")
+                raise AssertionError(
+                    f"not within {deadline_s} s: {script}; the page says: {self.text()[:2000]}"
+                )
             time.sleep(0.05)
-        return value
 
     def text(self, selector: str = "body") -> str:
         """What a person reads in an element."""
@@ -142,15 +160,14 @@ class Tab:
 
     def wait_text(self, selector: str, text: str, deadline_s: float = DEADLINE_S) -> None:
         """Waits until an element says `text` somewhere."""
-        found = f"(document.querySelector({json.dumps(selector)})?.innerText ?? '').includes({json.dumps(text)})"
+        found = (
+            f"(document.querySelector({json.dumps(selector)})?.innerText ?? '').includes({json.dumps(text)})"
+        )
         self.wait(found, deadline_s)
 
     def click(self, selector: str) -> None:
         """Clicks in the middle of an element, wherever the mouse would hit."""
-        x, y = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'nearest'}});"
-            " const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()"
-        )
+        x, y = self.run(_MIDDLE.replace("SELECTOR", json.dumps(selector)))
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
@@ -158,7 +175,9 @@ class Tab:
         """Presses a key, such as Enter (13), Tab (9) or Escape (27)."""
         text = {"text": "\r"} if key == "Enter" else {}
         for kind in ("keyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
+            self.send(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text
+            )
 
     def screenshot(self, path: Path) -> None:
         """Writes what is seen as PNG."""

@@ -1,5 +1,6 @@
 """The sockets, over real loopback and ipc connections."""
 
+import grp
 import os
 import socket as posix
 import stat
@@ -345,3 +346,53 @@ def test_remote_address_with_leave() -> None:
     """Other machines may be let in on purpose."""
     with Publisher("tcp://*:*", ANY, make_status(), allow_remote=True) as publisher:
         assert publisher.pub_url.startswith("tcp://0.0.0.0:")
+
+
+def test_ipv6(subscribe: Subscribe, ask: Ask, context: zmq.Context[Socket]) -> None:
+    """Both sockets work over IPv6."""
+    context.setsockopt(zmq.IPV6, 1)
+    with Publisher("tcp://[::1]:*", "tcp://[::1]:*", make_status()) as publisher:
+        assert publisher.pub_url.startswith("tcp://[::1]:")
+        subscriber = subscribe(publisher)
+        publisher.publish(make_event(1))
+        assert seqs(subscriber, 1) == [1]
+        assert b'"seq":1,' in ask(publisher.reply_url, b'{"op":"snapshot"}')
+        with pytest.raises(OutputError, match=r"tcp://\[::1\]:\d+ is in use; is another ecustream running\?"):
+            Publisher(publisher.pub_url, ANY, make_status())
+
+
+def test_ipc_of_a_group(tmp_path: Path, ask: Ask) -> None:
+    """An ipc socket belongs to the group given, whose members may connect; others may not."""
+    group = next(each for each in grp.getgrall() if each.gr_gid in (os.getgid(), *os.getgroups()))
+    url = f"ipc://{tmp_path}/reply"
+    with Publisher(ANY, url, make_status(), group=group.gr_name):
+        status = (tmp_path / "reply").stat()
+        assert (status.st_gid, stat.S_IMODE(status.st_mode)) == (group.gr_gid, 0o660)
+        assert ask(url, b'{"op":"status"}') == encode(make_status())
+    with pytest.raises(ConfigError, match=r'publish\.group is "nobody-here", but there is no such group'):
+        Publisher(ANY, url, make_status(), group="nobody-here")
+    with Publisher(ANY, url, make_status()):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_ipc_of_a_group_that_is_not_ours(tmp_path: Path) -> None:
+    """The group is really set, not only named."""
+    group = next(each for each in grp.getgrall() if each.gr_gid != os.getgid())
+    with Publisher(f"ipc://{tmp_path}/pub", ANY, make_status(), group=group.gr_name):
+        assert (tmp_path / "pub").stat().st_gid == group.gr_gid
+
+
+def test_counts(publisher: Publisher, subscribe: Subscribe, ask: Ask) -> None:
+    """Subscribers, requests and refusals in words are counted."""
+    first = subscribe(publisher)
+    second = subscribe(publisher)
+    ask(publisher.reply_url, b'{"op":"status"}')
+    ask(publisher.reply_url, b"garbage")
+    counts = publisher.counts()
+    assert (counts.subscribers, counts.requests, counts.bad_requests) == (2, 2, 1)
+    assert (counts.queue_full, counts.answers_dropped, counts.refused, counts.scores_dropped) == (0, 0, 0, 0)
+    first.close()
+    wait_until(lambda: publisher.counts().subscribers == 1)
+    second.close()
+    wait_until(lambda: publisher.counts().subscribers == 0)

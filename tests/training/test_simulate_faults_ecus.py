@@ -113,6 +113,8 @@ def test_clock_step(size: float) -> None:
         assert sum(abs(gap - cycle_ms) > 0.2 for gap in intervals) <= 2
         assert abs(size) + 2 * cycle_ms > max(intervals)
         assert set(new[new > label.end_ns].tolist()) == set(old[old > label.end_ns].tolist())
+        gone_on = sends.counter[sends.pdu == pdu][np.argsort(new)]
+        assert set(np.diff(gone_on[np.sort(new) < fault.until_ns]).tolist()) == {1}
     other = ECU_OF[sends.pdu] != HCP1
     assert len(sends.take(other)) == (ECU_OF[CLEAN.pdu] != HCP1).sum()
 
@@ -139,7 +141,7 @@ def test_reorder() -> None:
     # Three datagrams 100 us apart every 20 ms.
     times_ns = AT_NS + number // 3 * 20 * MS + number % 3 * 100_000
     zeros = np.zeros(count, np.int64)
-    wire = Wire(number % 3, zeros, number * DATAGRAM_STEP, times_ns, number, zeros, times_ns, zeros)
+    wire = Wire(number % 3, zeros, number * DATAGRAM_STEP, times_ns, times_ns, number, zeros, times_ns, zeros)
     fault = must_draw("reorder", target=HCP1, size=5)
     fault.until_ns = AT_NS + 60 * SECOND
     result = fault.on_wire(wire.take(number), AT_NS, AT_NS + 60 * SECOND)
@@ -149,6 +151,24 @@ def test_reorder() -> None:
     label = fault.truth(0)
     assert isinstance(label, Label)
     assert (label.size, label.pdus) == (5, ["ESP_02"])
+
+
+def test_reorder_without_others() -> None:
+    """Datagrams that nothing overtakes make no label; those that were put off on the way to one are in it."""
+    lonely, busy = AT_NS + np.array([0, 100_000]), AT_NS + SECOND + np.arange(9) * 100_000
+    for times_ns, reordered in ((lonely, False), (np.concatenate([lonely, busy]), True)):
+        number = np.arange(len(times_ns))
+        zeros = np.zeros(len(number), np.int64)
+        columns = (number * DATAGRAM_STEP, times_ns, times_ns, number, zeros, times_ns, zeros)
+        wire = Wire(zeros, zeros, *columns)
+        fault = must_draw("reorder", target=HCP1, size=3)
+        fault.until_ns = AT_NS + 60 * SECOND
+        result = fault.on_wire(wire.take(number), AT_NS, AT_NS + 60 * SECOND)
+        assert result.time_ns[1] > times_ns[1]
+        label = fault.truth(0)
+        assert isinstance(label, Label) == reordered
+        if isinstance(label, Label):
+            assert label.start_ns == times_ns[1]
 
 
 def test_wrong_port() -> None:

@@ -85,6 +85,7 @@ def batch_of(
         "socket": np.array([datagrams[n][0] for n in number], np.int64),
         "datagram": number * 16,
         "time_ns": number * MS,
+        "handed_ns": number * MS,
         "counter": np.arange(len(pdu)),
         "changes": np.zeros(len(pdu), np.int64),
         "data_ns": number * MS,

@@ -50,7 +50,9 @@ WRITER = PayloadWriter(Vehicle("test", 1, ECUS, (), PDUS))
 
 
 def payload(name: str, *, counter: int = 0, changes: int = 0, data_ns: int = 0, value: int = 0) -> bytes:
-    wire = Wire(*(np.array([x]) for x in (INDEX[name], 0, 0, data_ns, counter, changes, data_ns, value)))
+    wire = Wire(
+        *(np.array([x]) for x in (INDEX[name], 0, 0, data_ns, data_ns, counter, changes, data_ns, value))
+    )
     return WRITER.fill(wire)[0, : PDUS[INDEX[name]].length].tobytes()
 
 
@@ -154,7 +156,7 @@ def test_gptp_pairs() -> None:
 def test_rows_do_not_touch_each_other() -> None:
     """Many rows at once give what each of them gives alone, zero beyond a PDU's length."""
     rng = np.random.default_rng(1)
-    columns = [rng.integers(0, high, 300) for high in (len(PDUS), 1, 9, 10**11, 10**6, 300, 10**11, 256)]
+    columns = [rng.integers(0, high, 300) for high in (len(PDUS), 1, 9, 10**11, 1, 10**6, 300, 10**11, 256)]
     wire = Wire(*columns)
     found = WRITER.fill(wire)
     assert found.shape == (300, max(pdu.length for pdu in PDUS))

@@ -34,8 +34,8 @@ APP.command()(simulate_command)
 
 GOLDEN = {
     "t.annotator.jsonl": "1edad9bbfd9dc628",
-    "t.context.jsonl": "e969d46024f8b000",
-    "t.labels.jsonl": "73c9bb23002348b7",
+    "t.context.jsonl": "9631692a86398d64",
+    "t.labels.jsonl": "b628b5824381ae5d",
     "t.names.csv": "a101f7caa330a40c",
     "t.pcapng": "a9eb074583f15777",
 }

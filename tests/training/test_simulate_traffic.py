@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ecustream.errors import ConfigError
 from training.labels import Context, Label
 from training.simulate import PRESETS, START_NS, Batch, Simulation, Vehicle, draw_vehicle
+from training.simulate.faults.spec import ExplicitFault, FaultSpec
 
 Message = tuple[int, int, bytes]
 """When it was sent, ns from the start of the trace, on which socket, with which payload."""
@@ -118,6 +119,42 @@ def test_faults_change_only_what_their_labels_say(preset: str, drive: int) -> No
         assert undisturbed(clean[pdu]) == undisturbed(faulty[pdu]), vehicle.pdus[pdu].name
 
 
+def explicit(kind: str, at_s: float, size: float) -> FaultSpec:
+    """One fault."""
+    return FaultSpec(explicit=(ExplicitFault(kind, at_s, size=size),))
+
+
+@pytest.mark.parametrize("kind", ["delay", "double", "early", "injection", "wrong_port"])
+def test_labels_are_in_the_time_of_the_capture(kind: str) -> None:
+    """Every message that a fault moves or adds is captured between its label's start and end."""
+    vehicle = draw_vehicle("hcp", 3)
+    size = {"delay": 0.3, "early": 0.3}.get(kind, 2)
+    for at_s in (5.2, 5.9, 6.3):
+        batches = list(Simulation(vehicle, 12, 1, explicit(kind, at_s, size)).batches())
+        (label,) = [label for batch in batches for label in batch.labels]
+        (pdu,) = [i for i, model in enumerate(vehicle.pdus) if model.name in label.pdus]
+        clean = messages(vehicle, Simulation(vehicle, 12, 1).batches())[pdu]
+        faulty = messages(vehicle, batches)[pdu]
+        new = sorted((Counter(faulty) - Counter(clean)).elements())
+        assert new
+        assert label.start_ns <= START_NS + new[0][0]
+        assert START_NS + new[-1][0] <= label.end_ns
+
+
+@pytest.mark.parametrize(("at_s", "size"), [(6.1, 12), (6.6, 200)])
+def test_truth_of_the_logger_is_complete(at_s: float, size: int) -> None:
+    """A loss is told though it is over in the second in which it began, and up to its last frame."""
+    vehicle = draw_vehicle("hcp", 3)
+    clean = np.concatenate([batch.time_ns for batch in Simulation(vehicle, 15, 1).batches()])
+    batches = list(Simulation(vehicle, 15, 1, explicit("capture_loss", at_s, size)).batches())
+    kept = np.concatenate([batch.time_ns for batch in batches])
+    lost = np.setdiff1d(clean, kept)
+    (control,) = [row for batch in batches for row in batch.context if row.kind == "control"]
+    assert sum(int(batch.lost_before.sum()) for batch in batches) == size
+    assert control.start_ns == lost[0]
+    assert control.end_ns == kept[kept > lost[-1]][0]
+
+
 def test_nothing_is_sent_while_the_vehicle_sleeps() -> None:
     """In state 0 the bus is silent; in state 1 every cyclic PDU is there."""
     vehicle = draw_vehicle("hcp", 1)
@@ -138,7 +175,10 @@ def test_nothing_is_sent_while_the_vehicle_sleeps() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "key"),
-    [((0.0, 1), "--seconds"), ((float("nan"), 1), "--seconds"), ((1.0, -1), "--drive")],
+    [
+        *(((seconds, 1), "--seconds") for seconds in (0.0, 1e-10, -1.0, 1e300, float("nan"), float("inf"))),
+        ((1.0, -1), "--drive"),
+    ],
 )
 def test_impossible_arguments_are_refused(arguments: tuple[float, int], key: str) -> None:
     """The sentence names the option."""

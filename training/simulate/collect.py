@@ -81,13 +81,14 @@ class Collector:
         directed = directed[row]
         socket = sends.socket[row]
         socket[~directed] = self._targets[(self._first_target[pdu] + nth)[~directed]]
-        time_ns = sends.time_ns[row]
+        handed_ns = sends.time_ns[row]
+        time_ns = handed_ns.copy()
         routed = np.flatnonzero(self._ecu_of_socket[socket] != self._ecu_of_pdu[pdu])
         copy = pdu[routed] << 48 | socket[routed] << 32 | sends.counter[row[routed]]
         time_ns[routed] += below(self._key, copy, GATEWAY_DELAY_NS + 1)
         zeros = np.zeros(len(row), np.int64)
         content = (sends.counter[row], sends.changes[row], sends.data_ns[row], sends.value[row])
-        return Wire(pdu, socket, zeros, time_ns, *content)
+        return Wire(pdu, socket, zeros, time_ns, handed_ns, *content)
 
     def _datagrams_of(self, entered: Wire) -> tuple[IntArray, IntArray]:
         """Cut rows in order of socket and time into datagrams.
@@ -159,7 +160,7 @@ class Collector:
         if not len(rows) or is_first.all():
             return wire
         first, last = rows[is_first], rows[is_last]
-        for column in (wire.counter, wire.changes, wire.data_ns, wire.value):
+        for column in (wire.handed_ns, wire.counter, wire.changes, wire.data_ns, wire.value):
             column[first] = column[last]
         kept = np.ones(len(wire), np.bool_)
         kept[rows[~is_first]] = False

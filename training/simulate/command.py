@@ -60,7 +60,8 @@ def simulate_command(
         float | None, typer.Option(help="Share of the annotator's labels that are faults.", min=0, max=1)
     ] = None,
     annotator_lateness_ms: Annotated[
-        float | None, typer.Option(help="How late the annotator's labels are, in the mean.", min=0)
+        float | None,
+        typer.Option(help="How late the annotator's labels are, in the mean.", min=0, max=60_000),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture of the traffic: .png, .svg or .pdf.")] = None,
     plot_from: Annotated[float, typer.Option(help="Where the picture begins, in s.", min=0)] = 0.0,

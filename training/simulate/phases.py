@@ -1,6 +1,5 @@
 """Scenarios: the phases of a trace, by name or from a file."""
 
-import math
 import tomllib
 from itertools import cycle
 from pathlib import Path
@@ -24,6 +23,7 @@ RESTART_SECONDS = 40
 
 SHORTEST_SECONDS = 1
 SHORTEST_STARTUP_SECONDS = 4
+LONGEST_SECONDS = 10**9
 FOLLOWERS: dict[str, tuple[str, ...]] = {
     "asleep": ("asleep", "startup"),
     "startup": ("startup", "drive", "shutdown"),
@@ -126,6 +126,6 @@ def _part(where: str, table: Any) -> tuple[PhaseKind, float]:
     least = SHORTEST_STARTUP_SECONDS if kind == "startup" else SHORTEST_SECONDS
     seconds: Any = table.get("seconds")
     # bool is an int.
-    if type(seconds) not in (int, float) or not least <= seconds < math.inf:
-        raise ConfigError(f"{where}.seconds: must be a number, for {kind} {least} or more")
+    if type(seconds) not in (int, float) or not least <= seconds <= LONGEST_SECONDS:
+        raise ConfigError(f"{where}.seconds: must be a number, for {kind} {least} to {LONGEST_SECONDS}")
     return kind, float(seconds)

@@ -1,6 +1,5 @@
 """Run a vehicle: its senders, faults, sockets and logger, slice by slice, into one stream of datagrams."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -23,6 +22,10 @@ from training.simulate.vehicle import SocketModel, Vehicle
 
 __all__ = ["Simulation"]
 
+LEAST_S = 1e-9
+MOST_S = 1e7
+"""Four months; clocks are exact for longer."""
+
 
 class Simulation:
     """The traffic of a vehicle on one drive.
@@ -32,7 +35,7 @@ class Simulation:
 
     Args:
         vehicle: from `draw_vehicle` or `load_vehicle`.
-        seconds: length of the trace, more than 0.
+        seconds: length of the trace, 1e-9 to 1e7.
         drive: draws what happens on it: jitter, events, modes, faults; 0 or more.
         faults: what goes wrong: from `read_faults`, or its argument.
         scenario: phases of the day: from `read_scenario`, or its argument.
@@ -55,8 +58,8 @@ class Simulation:
         scenario: str | Sequence[Phase] = "drive",
         start_ns: int = START_NS,
     ) -> None:
-        if not (math.isfinite(seconds) and seconds > 0):
-            raise ConfigError(f"--seconds {seconds:g}: a trace must last longer than 0 s")
+        if not LEAST_S <= seconds <= MOST_S:
+            raise ConfigError(f"--seconds {seconds:g}: a trace lasts {LEAST_S:g} s to {MOST_S:g} s")
         if drive < 0:
             raise ConfigError(f"--drive {drive}: the number of a drive is 0 or more")
         phases = read_scenario(scenario, seconds) if isinstance(scenario, str) else tuple(scenario)
@@ -90,10 +93,13 @@ class Simulation:
                 active.append(waiting.pop(0))
             tables = [sender.advance(upper_ns) for sender in senders]
             wire = network.advance(tables, active, lower_ns, upper_ns)
+            wire = wire.take(wire.time_ns < end_ns)
+            capture = logger.capture(wire, active)
+            # After all that faults do: only now they know what happened.
             truths = [fault.truth(self.start_ns) for fault in active if fault.until_ns <= upper_ns]
             yield logger.batch(
-                wire.take(wire.time_ns < end_ns),
-                active,
+                wire,
+                capture,
                 self.start_ns,
                 self.start_ns + min(upper_ns, end_ns),
                 [self._with_activity(truth) for truth in truths if isinstance(truth, Label)],
@@ -135,6 +141,7 @@ class _Network:
         self._delayed, sends = sends.take(later), sends.take(~later)
         wire = self._collector.advance(sends, upper_ns)
         for fault in faults:
+            fault.watch(wire)
             wire = fault.on_wire(wire, lower_ns, upper_ns)
 
         wire = Wire.join([self._in_flight, wire])
@@ -173,23 +180,25 @@ class _Logger:
         self._payloads = payloads
         self._lost = 0
 
+    def capture(self, wire: Wire, faults: list[Fault]) -> Capture:
+        """What the logger makes of a slice's datagrams; `wire` is in order of time."""
+        time_ns = wire.time_ns[_first_rows(wire)]
+        capture = Capture(time_ns, time_ns.copy(), np.zeros(len(time_ns), dtype=np.bool_))
+        for fault in faults:
+            fault.on_capture(capture)
+        return capture
+
     def batch(
         self,
         wire: Wire,
-        faults: list[Fault],
+        capture: Capture,
         start_ns: int,
         until_ns: int,
         labels: list[Label],
         context: list[Context],
     ) -> Batch:
-        """The slice as a batch; `wire` is in order of time."""
-        is_first = np.ones(len(wire), dtype=np.bool_)
-        is_first[1:] = np.diff(wire.datagram) != 0
-        first = np.flatnonzero(is_first)
-        time_ns = wire.time_ns[first]
-        capture = Capture(time_ns, time_ns.copy(), np.zeros(len(first), dtype=np.bool_))
-        for fault in faults:
-            fault.on_capture(capture)
+        """The slice as a batch."""
+        first = _first_rows(wire)
         kept = ~capture.lost
         lost_upto = np.cumsum(capture.lost)[kept] + self._lost
         self._lost = self._lost + int(capture.lost.sum()) - (int(lost_upto[-1]) if kept.any() else 0)
@@ -198,7 +207,7 @@ class _Logger:
         sizes = np.diff(np.append(first, len(wire)))[kept]
         return Batch(
             until_ns=until_ns,
-            time_ns=start_ns + time_ns[kept],
+            time_ns=start_ns + capture.time_ns[kept],
             stamp_ns=start_ns + capture.stamp_ns[kept],
             lost_before=lost_before,
             socket=wire.socket[first][kept],
@@ -208,3 +217,10 @@ class _Logger:
             labels=tuple(sorted(labels, key=lambda label: label.start_ns)),
             context=tuple(sorted(context, key=lambda row: row.start_ns)),
         )
+
+
+def _first_rows(wire: Wire) -> IntArray:
+    """The first row of each datagram."""
+    is_first = np.ones(len(wire), dtype=np.bool_)
+    is_first[1:] = np.diff(wire.datagram) != 0
+    return np.flatnonzero(is_first)

@@ -94,6 +94,7 @@ class Wire(_Table):
         datagram: number of its datagram, a multiple of `DATAGRAM_STEP`; a fault's copy of it has a number
             between.
         time_ns: when the datagram is sent, from the start of the trace; one value for all of its rows.
+        handed_ns: `Sends.time_ns`, when the PDU was handed over; the datagram may leave later.
         counter, changes, data_ns, value: as in `Sends`.
     """
 
@@ -101,6 +102,7 @@ class Wire(_Table):
     socket: IntArray
     datagram: IntArray
     time_ns: IntArray
+    handed_ns: IntArray
     counter: IntArray
     changes: IntArray
     data_ns: IntArray

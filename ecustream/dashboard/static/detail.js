@@ -151,6 +151,7 @@ function lines(episode) {
 
 const offset = (ms) => `${ms < 0 ? "−" : "+"}${duration(Math.abs(ms))}`;
 
+
 function drawLines(episode) {
   const svg = dialog.querySelector(".small-chart svg");
   if (!svg) return;
@@ -158,7 +159,7 @@ function drawLines(episode) {
   const end = episode.end_ms ?? Math.max(...times, episode.decided_ms);
   const from = Math.min(times[0], episode.start_ms), to = Math.max(times.at(-1), end) + 1;
   drawChart(svg, {
-    from, to, label: (ms) => offset(ms - episode.start_ms),
+    from, to, origin: episode.start_ms, label: (ms) => offset(ms - episode.start_ms),
     spans: [{ from: episode.start_ms, to: end, open: episode.end === null, title: "the episode" }],
     curves: [{ dots: true, points: episode.scored.map(([ms, pdu, value]) => [ms, value, pdu]) }],
   });

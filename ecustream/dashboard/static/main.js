@@ -3,10 +3,10 @@
 import { describe, drawChart } from "./chart.js";
 import { onClosed, openDetail, refreshDetail } from "./detail.js";
 import { $, h, kindName, number, setText, s } from "./dom.js";
-import { RANGES, Store, word } from "./store.js";
+import { RANGES, Store, words } from "./store.js";
 import { Rows, showEpisodes, showHealth, showPdus } from "./tables.js";
 
-const SILENT_MS = 3000, RETRY_MS = 1000, DRAW_MS = 100;
+const SILENT_MS = 3000, RETRY_MS = 1000, DRAW_MS = 100, MOST_SPANS = 300;
 const store = new Store();
 let selected = 0, range = 0, down = false, plot = null;
 
@@ -72,7 +72,7 @@ function drawTiles() {
   store.daemons.forEach((daemon, i) => {
     const tile = tileRows.get(i, () => {
       const made = h("button", { type: "button", class: "tile" },
-        h("span", { class: "word" }), h("span", { class: "why" }), h("span", { class: "who" }, h("span"), h("span")));
+        h("span", { class: "word" }, h("span"), h("small")), h("span", { class: "why" }), h("span", { class: "who" }, h("span"), h("span")));
       made.addEventListener("click", () => goTo(i));
       tiles.append(made);
       return made;
@@ -81,17 +81,18 @@ function drawTiles() {
     tile.dataset.state = head.state;
     tile.setAttribute("aria-pressed", i === selected);
     const [big, why, who] = tile.children;
-    setText(big, word(head));
+    words(head).forEach((text, place) => setText(big.children[place], text));
     setText(why, head.why || openReason(daemon, head));
     const name = head.source && head.source !== "none" ? head.source : "";
     setText(who.children[0], name);
+    who.children[0].hidden = !name;
     const speed = daemon.status && head.state !== "disconnected" ? `${number(Math.round(daemon.status.lines_per_s))} lines/s  ·  ` : "";
     setText(who.children[1], `${speed}${number(head.seq)} events  ·  ${head.connect}`);
   });
-  const said = store.daemons.map((daemon) => `${daemon.head.source ?? daemon.head.connect}: ${word(headOf(daemon)).toLowerCase()}`).join(", ");
+  const said = store.daemons.map((daemon) => `${daemon.head.source ?? daemon.head.connect}: ${words(headOf(daemon)).join("").toLowerCase()}`).join(", ");
   setText($("announce"), said);
   const worst = store.daemons.map(headOf).find(({ state }) => state !== "ok" && state !== "ended");
-  document.title = `${worst ? `● ${word(worst).toLowerCase()}` : "ok"} – ecustream`;
+  document.title = `${worst ? `● ${words(worst).join("").toLowerCase()}` : "ok"} – ecustream`;
 }
 
 function openReason(daemon, { state }) {
@@ -104,7 +105,7 @@ function drawPlot(daemon) {
   const to = daemon.head.capture_ms || Date.now();
   const from = to - RANGES[range].ms;
   const curves = daemon.curves(range);
-  const spans = [...daemon.episodes.values()].filter((e) => e.start_ms <= to).map((e) => ({
+  const spans = [...daemon.episodes.values()].filter((e) => e.start_ms <= to).slice(-MOST_SPANS).map((e) => ({
     from: e.start_ms, to: e.end_ms ?? (e.end === null ? to : e.decided_ms), open: e.end === null,
     title: `${kindName(e.kind)}: ${e.reason}`, pick: () => goTo(selected, e.id),
   }));

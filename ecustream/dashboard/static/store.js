@@ -23,8 +23,8 @@ class Daemon {
     this.head = head;
     if (full) this.episodes.clear(), this.scores.clear();
     for (const episode of episodes ?? []) {
-      // Moved to the end, so that the latest to change come last.
-      this.episodes.delete(episode.id);
+      // The latest to open, and the latest to end, come last.
+      if (episode.end !== null) this.episodes.delete(episode.id);
       this.episodes.set(episode.id, episode);
     }
     for (const id of gone ?? []) this.episodes.delete(id);
@@ -71,6 +71,7 @@ export class Store {
 
 const WORDS = { ok: "OK", degraded: "DEGRADED", ended: "ENDED", stale: "STALE", disconnected: "DISCONNECTED" };
 
-export function word({ state, open }) {
-  return state === "open" ? `${open} OPEN ${open === 1 ? "EPISODE" : "EPISODES"}` : WORDS[state] ?? state;
+// The state in capitals: what matters most, and what may be smaller.
+export function words({ state, open }) {
+  return state === "open" ? [`${open} OPEN`, open === 1 ? " EPISODE" : " EPISODES"] : [WORDS[state] ?? state, ""];
 }

@@ -22,15 +22,17 @@ export function showEpisodes(daemon, pick) {
   const { episodes } = daemon;
   episodeRows.keep(episodes);
   for (const episode of episodes.values()) {
-    const row = episodeRows.get(episode.id, () => h("tr"));
+    const row = episodeRows.get(episode.id, () => h("tr", {}, h("td", {}, h("button", { type: "button", class: "plain", "aria-haspopup": "dialog" }))));
     const version = `${episode.seq} ${episode.end}`;
     const body = episode.end === null ? $("open-episodes") : $("ended-episodes");
     if (row.dataset.version === version) continue;
     row.dataset.version = version;
-    const began = h("button", { type: "button", class: "plain", "aria-haspopup": "dialog" }, preciseClock(episode.start_ms));
-    const focused = row.contains(document.activeElement);
-    row.replaceChildren(
-      h("td", {}, began),
+    // The button stays: it may have the focus, or get it back when the dialog closes.
+    const began = row.querySelector("button");
+    const focused = document.activeElement === began;
+    setText(began, preciseClock(episode.start_ms));
+    while (row.children.length > 1) row.lastChild.remove();
+    row.append(
       h("td", {}, badge(episode.end)),
       h("td", {}, kindName(episode.kind)),
       h("td", { class: "number" }, episode.end_ms === null ? "–" : duration(episode.end_ms - episode.start_ms)),

@@ -68,6 +68,9 @@ class Fault(ABC):
     def on_capture(self, capture: Capture) -> None:  # noqa: B027
         """Change, in place, the timestamps of a slice's datagrams, or mark some as lost."""
 
+    def watch(self, wire: Wire) -> None:  # noqa: B027
+        """See when the sends of a slice leave, before `on_wire` changes the datagrams."""
+
     @abstractmethod
     def truth(self, start_ns: int) -> Label | Context | None:
         """What happened, once all slices up to `until_ns` were seen; None: nothing did.

@@ -207,6 +207,6 @@ class LoggerClockStep(_LoggerControl):
         """Shift timestamps."""
         rows = np.flatnonzero((capture.time_ns >= self.at_ns) & (capture.time_ns < self.until_ns))
         capture.stamp_ns[rows] += round(self.size * MS)
-        for row in (rows[:1], rows[-1:]):
-            if len(row):
-                self.note(int(capture.time_ns[row[0]]))
+        for row in (*rows[:1].tolist(), *rows[-1:].tolist()):
+            self.note(int(capture.time_ns[row]))
+            self.note(int(capture.stamp_ns[row]))

@@ -227,6 +227,8 @@ class Overload(EcuFault):
 class ClockStep(EcuFault):
     """An ECU's time base jumps: what it sends in cycles is `size` ms late, or early, until it is set right.
 
+    Alive counters go on without a gap: the ECU counts what it sends.
+
     Severities: 1 to 5 ms, to 20, to 80, to 200, either way.
     """
 
@@ -249,6 +251,8 @@ class ClockStep(EcuFault):
         self._step_ns = at_ns + (0 if step_ns > 0 else slowest_ns)
         self._end_ns = self._step_ns + lasts_ns
         self._again = step_ns < 0
+        # How many messages more, or less, were sent so far.
+        self._more = np.zeros(len(vehicle.pdus), np.int64)
         lasts_ns = self._end_ns - at_ns + slowest_ns + LATENESS_NS
         super().__init__(vehicle, at_ns, ecu, size, lasts_ns)
 
@@ -278,11 +282,20 @@ class ClockStep(EcuFault):
             twice = rows & (sends.time_ns < self._step_ns) & (sends.time_ns + late_ns >= self._step_ns)
             added.append(sends.take(twice))
             added[0].time_ns += late_ns[twice]
+            added[0].counter += 1
+            np.add.at(self._more, sends.pdu[twice], 1)
+        between = (sends.time_ns >= self._step_ns) & (sends.time_ns < self._end_ns)
+        after = self._cyclic[sends.pdu] & (sends.time_ns >= self._end_ns)
+        sends.counter[between] += self._more[sends.pdu[between]]
         shifted = np.flatnonzero(there)
         before_ns = sends.time_ns[shifted].copy()
         sends.time_ns[shifted] += late_ns[shifted]
         # When the time base jumps back, it jumps over these.
-        sends.sent[shifted[sends.time_ns[shifted] >= self._end_ns]] = False
+        passed = shifted[sends.time_ns[shifted] >= self._end_ns]
+        sends.sent[passed] = False
+        np.add.at(self._more, sends.pdu[passed], -1)
+        sends.counter[after] += self._more[sends.pdu[after]]
+        self.counter_shift = {pdu: -int(self._more[pdu]) for pdu in np.flatnonzero(self._more).tolist()}
         self.lose(sends.pdu[shifted], before_ns)
         for table in added:
             self.lose(table.pdu, table.time_ns)

@@ -98,8 +98,8 @@ class Reorder(PlannedFault):
         self._rng = rng
         self._own = np.append([socket.ecu == ecu for socket in vehicle.sockets], False)
         self._before_ns = -SECOND
-        # When the datagram that was put off last was to leave, when it leaves, and what it carries.
-        self._put_off: tuple[int, int, list[int]] | None = None
+        # When the datagram that was put off last leaves, as long as nothing else has left.
+        self._late_ns: int | None = None
         self._most = round(size)
         self._overtaken = 0
 
@@ -128,30 +128,27 @@ class Reorder(PlannedFault):
             overtakes = self._see(time_ns)
             amid_others = time_ns - self._before_ns < self.close_ns
             self._before_ns = time_ns
-            chosen = bool(own[row]) and amid_others and not overtakes and self._put_off is None
+            chosen = bool(own[row]) and amid_others and not overtakes and self._late_ns is None
             if chosen and self._overtaken < self._most:
                 datagram = np.flatnonzero(wire.datagram == wire.datagram[row])
                 wire.time_ns[datagram] += self._rng.integer(*self.late_ns)
-                self._put_off = (time_ns, int(wire.time_ns[row]), wire.pdu[datagram].tolist())
+                self._late_ns = int(wire.time_ns[row])
+                self.note(time_ns, *wire.pdu[datagram].tolist())
+                self.note(self._late_ns)
         return wire
 
     def _see(self, time_ns: int) -> bool:
         """Whether the datagram that leaves overtakes the one that was put off."""
-        if self._put_off is None:
-            return False
-        due_ns, late_ns, pdus = self._put_off
-        self._put_off = None
-        if time_ns >= late_ns:
-            return False
-        self.note(due_ns, *pdus)
-        self.note(late_ns)
-        self._overtaken += 1
-        return True
+        overtakes = self._late_ns is not None and time_ns < self._late_ns
+        self._late_ns = None
+        self._overtaken += overtakes
+        return overtakes
 
     def truth(self, start_ns: int) -> Label | Context | None:
-        """From when the first was to leave to when the last left; as many as were overtaken."""
-        if self._overtaken:
-            self.size, self.severity = self._overtaken, self.severity_of(self._overtaken)
+        """From when the first was to leave to when the last left; as many as were overtaken, None: none."""
+        if not self._overtaken:
+            return None
+        self.size, self.severity = self._overtaken, self.severity_of(self._overtaken)
         return super().truth(start_ns)
 
 

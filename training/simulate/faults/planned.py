@@ -9,7 +9,7 @@ from training.draws import Draws, IntArray
 from training.labels import Context, Label
 from training.simulate.faults.base import Fault
 from training.simulate.scenario import Day
-from training.simulate.tables import Sends
+from training.simulate.tables import Sends, Wire
 from training.simulate.vehicle import PduModel, Vehicle
 
 __all__ = [
@@ -56,6 +56,9 @@ class PlannedFault(Fault):
         self.vehicle = vehicle
         self._first_ns: int | None = None
         self._last_ns = 0
+        # When they left, where they are messages that did.
+        self._first_left_ns: int | None = None
+        self._last_left_ns = 0
         self._concerned: set[int] = set()
 
     @classmethod
@@ -135,11 +138,20 @@ class PlannedFault(Fault):
         self._last_ns = max(self._last_ns, time_ns)
         self._concerned.update(pdus)
 
+    def watch(self, wire: Wire) -> None:
+        """See when the datagrams with the first and the last message that was noted leave."""
+        first_ns = wire.time_ns[wire.handed_ns == self._first_ns]
+        last_ns = wire.time_ns[wire.handed_ns == self._last_ns]
+        if len(first_ns) and self._first_left_ns is None:
+            self._first_left_ns = int(first_ns.min())
+        self._last_left_ns = max([self._last_left_ns, *last_ns.tolist()])
+
     def truth(self, start_ns: int) -> Label | Context | None:
-        """From the first to the last that was noted, with all PDUs noted."""
+        """From the first to the last that was noted, as seen on the network, with all PDUs noted."""
         if self._first_ns is None:
             return None
-        first_ns, last_ns = start_ns + self._first_ns, start_ns + self._last_ns
+        first_ns = start_ns + (self._first_ns if self._first_left_ns is None else self._first_left_ns)
+        last_ns = start_ns + max(self._last_ns, self._last_left_ns)
         pdus = [self.vehicle.pdus[pdu].name for pdu in sorted(self._concerned)]
         if self.category is None:
             return Context(

@@ -18,6 +18,7 @@ SEVERITIES = (1, 2, 3, 4)
 KEYS = ("every_s", "kinds", "shares", "severities", "controls", "fault")
 FAULT_KEYS = ("kind", "at_s", "pdu", "ecu", "size")
 LEAST_EVERY_S = 0.1
+MOST = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class _Reader:
         if not (isinstance(faults, list) and all(isinstance(fault, dict) for fault in faults)):
             raise self._wrong("fault", "must be tables [[fault]]")
         every_s = table.get("every_s")
-        return FaultSpec(
+        spec = FaultSpec(
             every_s=None if every_s is None else self._number("every_s", every_s, LEAST_EVERY_S),
             shares=self._shares(table),
             severities=self._severities(table.get("severities", list(SEVERITIES))),
@@ -105,6 +106,10 @@ class _Reader:
             explicit=tuple(self._explicit(f"fault[{i}]", fault) for i, fault in enumerate(faults)),
             source=self._source,
         )
+        for key in ("kinds", "shares", "severities", "controls"):
+            if every_s is None and key in table:
+                raise self._wrong("every_s", f"is missing; {key} is about faults that are drawn")
+        return spec
 
     def _shares(self, table: dict[str, Any]) -> tuple[tuple[str, float], ...]:
         if "kinds" in table:
@@ -169,6 +174,8 @@ class _Reader:
             raise self._wrong(path, "must be a number")
         if value < least:
             raise self._wrong(path, f"must be {least:g} or more, not {value:g}")
+        if value > MOST:
+            raise self._wrong(path, f"must be {MOST:g} or less, not {value:g}")
         return float(value)
 
     def _flag(self, path: str, value: object) -> bool:
