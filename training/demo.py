@@ -25,7 +25,7 @@ def build_demo(folder: Path, say: Callable[[str], None] = lambda sentence: None)
     Steps are counted, not timed, so that the same machine gives the same weights.
 
     Args:
-        folder: has `faults.toml`, what goes wrong in the trace; gets `demo.pcapng.gz` and what lies beside it.
+        folder: has `faults.toml`, what goes wrong in the trace; gets `demo.pcapng.gz` and what belongs to it.
         say: told what is done, sentence by sentence.
 
     Raises:

@@ -14,6 +14,7 @@ from tests.training.test_simulate_faults import (
     NM,
     SECOND,
     STEER,
+    collected,
     must_draw,
     sent_with,
     times_of,
@@ -77,6 +78,19 @@ def test_early() -> None:
     at = int(np.argmin(found))
     assert found[at : at + 2] == pytest.approx([60, 140], abs=1)
     assert set(np.diff(sends.counter[sends.pdu == MOTOR]).tolist()) == {1}
+
+
+def test_early_message_that_is_collected() -> None:
+    """A label ends no earlier than the datagram leaves, though the message comes after its due time there."""
+    fault = must_draw("early", target=ESC, size=0.1)
+    sends = sent_with(fault, [])
+    early = sends.take(sends.sent & ~np.isin(sends.time_ns, CLEAN.time_ns))
+    wire = collected(fault, early)
+    wire.time_ns += 5 * MS
+    fault.watch(wire)
+    label = fault.truth(0)
+    assert isinstance(label, Label)
+    assert label.start_ns == label.end_ns == wire.time_ns[0]
 
 
 def test_double() -> None:

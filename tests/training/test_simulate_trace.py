@@ -111,7 +111,7 @@ def test_tshark_reads_every_pdu(tmp_path: Path, preset: str, name: str) -> None:
     options = tuple(part for port in ports for part in ("-d", f"udp.port=={port},pdu_transport"))
     options += ("-d", f"udp.port=={NM_PORT},autosar-nm", "-d", "udp.port==30490,someip")
     options += ("-o", "udp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE")
-    fields = (
+    fields: tuple[str, ...] = (
         "udp.checksum.status",
         "ip.checksum.status",
         "_ws.malformed",
@@ -295,6 +295,7 @@ def test_command_refuses_bad_options(tmp_path: Path) -> None:
     for options in (
         ["--preset", "lorry"],
         ["--seconds", "0"],
+        ["--seconds", "1e300"],
         ["--faults", "many"],
         ["--seed", "-1"],
         ["--drive", "-1"],
@@ -307,4 +308,7 @@ def test_command_refuses_bad_options(tmp_path: Path) -> None:
         raised = RUNNER.invoke(APP, [*out, *options]).exception
         assert isinstance(raised, ConfigError), (options, raised)
     assert isinstance(RUNNER.invoke(APP, []).exception, ConfigError)
+    assert RUNNER.invoke(APP, [*out, "--annotator-lateness-ms", "inf"]).exit_code == 2
+    for folder in ("/", str(tmp_path)):
+        assert isinstance(RUNNER.invoke(APP, ["--save-vehicle", folder]).exception, OutputError)
     assert not written(tmp_path)

@@ -109,6 +109,7 @@ def test_faults_change_only_what_their_labels_say(preset: str, drive: int) -> No
     truths: list[Label | Context] = [label for batch in batches for label in batch.labels]
     truths += [row for batch in batches for row in batch.context if row.kind == "control"]
     assert len(truths) == len(simulation.faults) > 2
+    assert all(t.start_ns <= t.end_ns for t in truths)
     # Collection delays what waits with a disturbed PDU, up to a few ms.
     spans = [(t.start_ns - START_NS - 60_000_000, t.end_ns - START_NS + 60_000_000) for t in truths]
 

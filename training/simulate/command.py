@@ -21,7 +21,7 @@ from training.simulate.simulation import Simulation
 from training.simulate.traffic_plot import TrafficPlot
 from training.simulate.vehicle import Vehicle
 from training.simulate.vehicle_file import load_vehicle, vehicle_toml
-from training.simulate.writer import TraceSummary, record, trace_files
+from training.simulate.writer import TraceSummary, record, trace_files, written_whole
 
 __all__ = ["simulate_command"]
 
@@ -118,13 +118,13 @@ def _save(vehicle: Vehicle, toml: Path | None, wireshark: Path | None) -> None:
     if wireshark is not None:
         profile = wireshark_profile(name_rows(vehicle), NM_PORT)
         texts |= {wireshark / name: text for name, text in profile.items()}
-    for path, text in texts.items():
         try:
-            if path.parent == wireshark:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            wireshark.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+            raise OutputError(f"{wireshark}: cannot be made a folder: {error.strerror}") from None
+    with written_whole(*texts) as files:
+        for file, text in zip(files, texts.values(), strict=True):
+            file.write(text.encode())
 
 
 def _sentence(summary: TraceSummary, seconds: float) -> str:

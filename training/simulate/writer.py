@@ -18,7 +18,16 @@ from training.simulate.records import CaptureFormat, RecordEncoder
 from training.simulate.simulation import Simulation
 from training.simulate.vehicle import Vehicle
 
-__all__ = ["Recorder", "TraceFiles", "TraceSummary", "record", "recording", "trace_files", "write_trace"]
+__all__ = [
+    "Recorder",
+    "TraceFiles",
+    "TraceSummary",
+    "record",
+    "recording",
+    "trace_files",
+    "write_trace",
+    "written_whole",
+]
 
 FORMATS: dict[str, CaptureFormat] = {
     ".pcapng.gz": "pcapng",
@@ -145,7 +154,7 @@ def recording(
 
     Arguments and errors are those of `record`.
     """
-    with _written_whole(*files.all()) as opened, contextlib.ExitStack() as stack:
+    with written_whole(*files.all()) as opened, contextlib.ExitStack() as stack:
         by_path = dict(zip(files.all(), opened, strict=True))
         yield Recorder(simulation, files, by_path, annotator or AnnotatorSettings(), stack)
 
@@ -222,16 +231,21 @@ class _Capture:
 
 
 @contextlib.contextmanager
-def _written_whole(*paths: Path) -> Iterator[list[BinaryIO]]:
-    """Open files under other names in the same folders, which are renamed when all of them are complete."""
+def written_whole(*paths: Path) -> Iterator[list[BinaryIO]]:
+    """Open files under other names in the same folders, which are renamed when all of them are complete.
+
+    Raises:
+        OutputError: one cannot be written; files which were there before are as they were.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise OutputError(f"{path}: cannot be written: it is a folder")
     parts = [path.with_name(f".{path.name}.part") for path in paths]
     opened: list[Path] = []
     try:
         with contextlib.ExitStack() as stack:
             files: list[BinaryIO] = []
             for path, part in zip(paths, parts, strict=True):
-                if path.is_dir():
-                    raise OutputError(f"{path}: cannot be written: it is a folder")
                 try:
                     files.append(stack.enter_context(part.open("wb")))
                 except OSError as error:

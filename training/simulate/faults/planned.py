@@ -144,7 +144,8 @@ class PlannedFault(Fault):
         last_ns = wire.time_ns[wire.handed_ns == self._last_ns]
         if len(first_ns) and self._first_left_ns is None:
             self._first_left_ns = int(first_ns.min())
-        self._last_left_ns = max([self._last_left_ns, *last_ns.tolist()])
+        # The first may leave after the last was noted, where that is one that does not come.
+        self._last_left_ns = max([self._last_left_ns, *first_ns.tolist(), *last_ns.tolist()])
 
     def truth(self, start_ns: int) -> Label | Context | None:
         """From the first to the last that was noted, as seen on the network, with all PDUs noted."""
