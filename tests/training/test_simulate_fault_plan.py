@@ -159,6 +159,7 @@ def test_kinds_of_a_file(tmp_path: Path) -> None:
         ("every_s = true", ["every_s:", "number"]),
         ("every_s = 1e300", ["every_s:", "1e+09 or less"]),
         ('kinds = ["delay"]', ["every_s:", "missing", "kinds"]),
+        ('every_s = 5\ncontrols = false\nkinds = ["capture_loss"]', ["controls:", "false"]),
         ('kinds = ["slow"]', ["kinds[0]:", "slow", "delay, missing"]),
         ("kinds = []", ["kinds:"]),
         ('kinds = ["delay"]\n[shares]\ndelay = 1', ["kinds:", "either"]),

@@ -109,6 +109,8 @@ class _Reader:
         for key in ("kinds", "shares", "severities", "controls"):
             if every_s is None and key in table:
                 raise self._wrong("every_s", f"is missing; {key} is about faults that are drawn")
+        if spec.shares and not spec.controls and all(FAULT_KINDS[k].category is None for k, _ in spec.shares):
+            raise self._wrong("controls", "is false, but only kinds of controls are to be drawn")
         return spec
 
     def _shares(self, table: dict[str, Any]) -> tuple[tuple[str, float], ...]:
