@@ -46,12 +46,13 @@ def render_events(report: dict[str, Any]) -> Table:
     """A table for the terminal from what `bench_events` returned."""
     caption = f"{report['machine']}; load average before: {report['load']:.1f}"
     table = Table(title="Events: publish() to the reader's loop", caption=caption)
-    table.add_column("what")
-    for column in ("events", "events/s", "lost", "missing", "requests", "p50 µs", "p99 µs", "max µs"):
+    table.add_column("what", no_wrap=True)
+    for column in ("lost", "missing", "requests", "p50 ms", "p99 ms", "max ms"):
         table.add_column(column, justify="right")
     for row in report["rows"]:
-        keys = ("events", "events_per_s", "lost", "missing", "requests", "p50_us", "p99_us", "max_us")
-        table.add_row(row["name"], *(f"{row[key]:,.0f}" for key in keys))
+        counts = (f"{row[key]:,}" for key in ("lost", "missing", "requests"))
+        times = (f"{row[key] / 1000:,.2f}" for key in ("p50_us", "p99_us", "max_us"))
+        table.add_row(row["name"], *counts, *times)
     return table
 
 
@@ -63,7 +64,7 @@ def _measure(transport: Transport, readers: int, events_per_s: int, seconds: flo
     latencies_ns = np.concatenate([np.asarray(report.latencies_ns) for report in outcome.readers])
     p50_us, p99_us, max_us = (float(p) / 1000 for p in np.percentile(latencies_ns, (50, 99, 100)))
     return {
-        "name": f"{transport}, {events_per_s}/s, {readers} reader{'s' if readers > 1 else ''}",
+        "name": f"{transport}, {events_per_s:,}/s to {readers}",
         "readers": readers,
         "events": events,
         "seconds": outcome.seconds,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from ecustream import Subscriber
-from ecustream.client.items import Lost, Synced
+from ecustream.client.items import Lost, Stale, Synced
 from ecustream.events import Event, EventPdu, EventScore
 from ecustream.publish.journal import Journal
 from ecustream.publish.messages import Status
@@ -194,6 +194,8 @@ def _read(control: "Connection[Any, Any]", urls: tuple[str, str], events: int) -
                 case Status() if synced and not ready:
                     ready = True
                     control.send(None)
+                case Stale() if control.poll():  # nothing is ever sent to it: the other end is gone
+                    return
             if subscriber.position == (RUN, events):
                 break
     control.send(ReaderReport(read, extra, lost, latencies_ns))

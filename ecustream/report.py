@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ecustream.flows import flows
 from ecustream.summary import PduSummary, RunSummary
 from ecustream.units import duration
 
@@ -40,19 +41,8 @@ def print_summary(summary: RunSummary, console: Console) -> None:
 
 def _titled(summary: RunSummary) -> list[tuple[str, PduSummary]]:
     """The PDUs with what to call them: one with several senders or destinations has a row for each."""
-    flows: dict[str, set[str]] = {}
-    for key, pdu in summary.pdus.items():
-        flows.setdefault(pdu.name, set()).add(key)
-    return [(_title(key, pdu.name, flows[pdu.name]), pdu) for key, pdu in summary.pdus.items()]
-
-
-def _title(key: str, name: str, keys_of_name: set[str]) -> str:
-    if len(keys_of_name) == 1:
-        return name
-    # A stream's key ends in sender and destination.
-    _, _, sender, destination = key.rsplit("|", 3)
-    one_destination = len({other.rsplit("|", 1)[1] for other in keys_of_name}) == 1
-    return f"{name} from {sender}" if one_destination else f"{name} to {destination}"
+    words = flows({key: pdu.name for key, pdu in summary.pdus.items()})
+    return [(f"{pdu.name} {words[key]}".rstrip(), pdu) for key, pdu in summary.pdus.items()]
 
 
 def _table(pdus: list[tuple[str, PduSummary]]) -> Table:

@@ -35,7 +35,6 @@ from ecustream.scores import ScoreBlock
 from ecustream.scoring.manifest import BundleFiles, BundleInfo, read_bundle
 from ecustream.source import TraceLines
 from ecustream.summary import RunSummary
-from ecustream.traffic import Line
 
 if TYPE_CHECKING:
     from ecustream.scoring.bundle import Bundle
@@ -107,6 +106,7 @@ class Run:
         self._seq = 0
         self._kind_seq: Counter[str] = Counter()
         self._last_ns = 0
+        self._reached_ns = 0
         self._known_checked = False
         self._status_due = 0.0
         self._status_lines = 0
@@ -204,7 +204,10 @@ class Run:
             lines, overwritten = self._ring.take(chunk, whole=whole, timeout_s=None if whole else _TICK_S)
             if not lines:
                 if passed_ns > self._last_ns > 0:
+                    self._reached_ns = passed_ns
                     self._emit(detector.advance(passed_ns))
+                if self._last_ns:
+                    self._tell()
                 continue
             if overwritten:
                 scorer.reset()
@@ -226,6 +229,7 @@ class Run:
             summary.first_ns = lines[0].time_ns
             summary.first_score_s = time.monotonic() - started
         self._last_ns = max(self._last_ns, lines[-1].time_ns)
+        self._reached_ns = self._last_ns
         self.ledger.end("lines", "scored", len(lines))
         summary.count(lines)
         self._check_known(at_end=False)
@@ -235,9 +239,7 @@ class Run:
             for batch in score_batches(summary.run, block):
                 self._publisher.publish_scores(batch)
         self._emit(detector.step(block.rows()))
-        now = time.monotonic()
-        if now >= self._status_due:
-            self._publish_status("running")
+        self._tell()
         scored = self.ledger.ends["lines"]["scored"]
         self._on_progress(self._lines.bytes_read, f"{scored:,} lines, {summary.episodes.total()} episodes")
 
@@ -317,11 +319,16 @@ class Run:
             self._sinks.emit(event)
             self.summary.take(event)
 
+    def _tell(self) -> None:
+        """Publishes a status once a second; where this is not called, the publisher repeats the last one."""
+        if time.monotonic() >= self._status_due:
+            self._publish_status("running")
+
     def _publish_status(self, state: State) -> None:
         if self._publisher is not None:
             self._publisher.publish_status(self._status(state))
             rows = self._pdu_rows.rows(self.summary.pdus)
-            self._publisher.publish_pdus(PduTable(run=self.summary.run, last_ns=self._last_ns, pdus=rows))
+            self._publisher.publish_pdus(PduTable(run=self.summary.run, last_ns=self._reached_ns, pdus=rows))
 
     def _status(self, state: State) -> Status:
         now = time.monotonic()
@@ -339,7 +346,7 @@ class Run:
             state="degraded" if problem and state == "running" else state,
             seq=self._seq,
             lines_per_s=round(rate, 1),
-            lag_s=round(max(0, passed_ns - self._last_ns) / 1e9, 3),
+            lag_s=round(max(0, passed_ns - self._reached_ns) / 1e9, 3),
             wall_ns=time.time_ns(),
             ledger=self.ledger.as_dict(),
             reason=problem,

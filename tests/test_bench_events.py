@@ -4,6 +4,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,15 +43,15 @@ def test_every_row_has_its_figures(report: dict[str, Any]) -> None:
     """Both transports at both rates, with one reader and with many; nothing is missing or asked for again."""
     rows = report["rows"]
     assert [row["name"] for row in rows] == [
-        "tcp, 100/s, 1 reader",
-        "ipc, 100/s, 1 reader",
-        "tcp, 1000/s, 1 reader",
-        "ipc, 1000/s, 1 reader",
-        "tcp, 1000/s, 3 readers",
-        "ipc, 1000/s, 3 readers",
+        "tcp, 100/s to 1",
+        "ipc, 100/s to 1",
+        "tcp, 1,000/s to 1",
+        "ipc, 1,000/s to 1",
+        "tcp, 1,000/s to 3",
+        "ipc, 1,000/s to 3",
     ]
     for row in rows:
-        assert row["events"] == (30 if "100/s" in row["name"] else 300)
+        assert row["events"] == (30 if " 100/s" in row["name"] else 300)
         assert row["seconds"] >= SECONDS
         assert row["events_per_s"] == pytest.approx(row["events"] / row["seconds"])
         assert [row[count] for count in ("lost", "missing", "requests", "queue_full")] == [0, 0, 0, 0]
@@ -59,8 +61,8 @@ def test_every_row_has_its_figures(report: dict[str, Any]) -> None:
 
 
 def test_the_table_shows_every_row_and_the_machine(report: dict[str, Any]) -> None:
-    """What goes to the terminal names each measurement once, the machine, and its load."""
-    console = Console(file=io.StringIO(), width=200)
+    """On a terminal of usual width: each measurement once, the machine, and its load."""
+    console = Console(file=io.StringIO(), width=80)
     console.print(bench_events.render_events(report))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
@@ -68,6 +70,7 @@ def test_the_table_shows_every_row_and_the_machine(report: dict[str, Any]) -> No
         assert text.count(f"{row['name']} ") == 1
     assert report["machine"].split(",")[0] in text
     assert f"load average before: {report['load']:.1f}" in text
+    assert "…" not in text
 
 
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])
@@ -100,13 +103,31 @@ def test_a_reader_that_does_not_end_is_an_error(tmp_path: Path) -> None:
     assert not Path(f"/proc/{trial.reader_pids[0]}").exists()
 
 
+def test_nothing_outlives_who_began_the_trial(tmp_path: Path) -> None:
+    """Killed in the middle of a trial, it leaves no process behind, also none that waits for events."""
+    program = (
+        "import time; from pathlib import Path; from ecustream.bench_trial import Trial\n"
+        f"trial = Trial(Path({str(tmp_path)!r}), 'ipc', 1, 10)\n"
+        "print(trial.publisher_pid, *trial.reader_pids, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pids = process.stdout.readline().split()
+        assert len(pids) == 2
+        process.kill()
+    deadline_s = time.monotonic() + 20
+    while any(Path("/proc", pid).exists() for pid in pids):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
 def test_the_command_prints_what_was_measured(
     monkeypatch: pytest.MonkeyPatch, report: dict[str, Any]
 ) -> None:
     """`bench events` prints the table, with --json the report; another name is refused with what there is."""
     monkeypatch.setattr(bench_events, "bench_events", lambda: report)
     run = CliRunner().invoke
-    assert "tcp, 100/s, 1 reader" in run(app, ["bench", "events"], env={"COLUMNS": "200"}).output
+    assert "tcp, 100/s to 1" in run(app, ["bench", "events"]).output
     assert json.loads(run(app, ["bench", "events", "--json"]).output) == report
     refused = run(app, ["bench", "nonsense"]).exception
     assert isinstance(refused, ConfigError)

@@ -137,10 +137,12 @@ class TestOthers:
                     publisher.publish(make_event(seq))
                     time.sleep(0.01)
                     assert seq < 2000
-                assert eve.poll() is None
-                eve.kill()
                 assert ada.stdout is not None
                 assert eve.stdout is not None
+                denied = {"notice": "denied", "url": publisher.pub_url, "why": "is your key on its list?"}
+                assert json.loads(eve.stdout.readline()) == denied
+                assert eve.poll() is None
+                eve.kill()
                 assert b'"schema":"ecustream.event/1"' in ada.stdout.read()
                 assert b"ecustream.event" not in eve.stdout.read()
 

@@ -31,6 +31,7 @@ def test_flows_of_one_name_are_told_apart() -> None:
     text = printed(f"A|ETH1|{sender}|[ff14::2]:2", f"A|ETH1|{sender}|[ff14::3]:2")
     assert "A to [ff14::2]:2" in text
     assert "A to [ff14::3]:2" in text
+    assert "A to [ff14::3]:2" in printed(f"A|ETH1|{sender}|[ff14::2]:2", f"A|ETH2|{sender}|[ff14::3]:2")
     text = printed(f"A|ETH1|{sender}|[ff14::2]:2", f"A|ETH1|{other}|[ff14::2]:2")
     assert f"A from {sender}" in text
     assert f"A from {other}" in text

@@ -158,6 +158,33 @@ class TestEventSocket:
         context.term()
         assert received == [json.loads(line) for line in log.read_bytes().splitlines()]
 
+    def test_a_status_though_no_line_is_scored(self, clean_trace: Path, bundle_path: Path) -> None:
+        """The first one is repeated until there are lines; in a quiet trace rate and lag are 0."""
+        settings = load_config(
+            None,
+            {"publish.pub": "tcp://127.0.0.1:*", "publish.reply": "tcp://127.0.0.1:*", "scoring.speed": 1e-4},
+        )
+        work = Run(settings, clean_trace, bundle_path)
+        assert work.pub_url is not None
+        with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+            socket.subscribe(b"status/")
+            socket.rcvtimeo = 20_000
+            socket.connect(work.pub_url)
+            statuses = [json.loads(socket.recv_multipart()[1]) for _ in range(2)]
+            assert [status["state"] for status in statuses] == ["starting"] * 2
+            assert statuses[0]["wall_ns"] < statuses[1]["wall_ns"]
+            thread = threading.Thread(target=work.execute)
+            thread.start()
+            while (statuses[-1]["state"], statuses[-1]["lines_per_s"]) != ("running", 0.0):
+                statuses.append(json.loads(socket.recv_multipart()[1]))
+            assert statuses[-1]["lag_s"] == 0.0
+            work.stop()
+            work.stop()
+            thread.join()
+            while socket.poll(500):
+                statuses.append(json.loads(socket.recv_multipart()[1]))
+        assert statuses[-1]["state"] == "done"
+
 
 def damaged(trace: Path, tmp_path: Path, change: Callable[[bytearray], bytearray]) -> Path:
     path = tmp_path / "damaged.pcapng"

@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from ecustream.client.addresses import addresses
-from ecustream.client.items import Alive, Item, Lost, NewRun, Notice, Stale, Synced
+from ecustream.client.items import Alive, Denied, Item, Lost, NewRun, Notice, Stale, Synced
 from ecustream.errors import ConfigError
 from ecustream.events import Event
 from ecustream.publish.messages import encode
@@ -238,6 +238,7 @@ def test_live_table(publisher: Publisher, terminal: Terminal, ends: str) -> None
     terminal.wait_for("running   2,500 lines/s   lag 0.004 s   drops 0")
     publisher.publish(msgspec.structs.replace(make_event(3), phase="close", end_ns=make_event(3).start_ns))
     terminal.wait_for("closed last")
+    publisher.close()
     terminal.wait_for("STALE: last message")
     if ends == "ctrl-c":
         terminal.press(b"\x03")
@@ -362,6 +363,7 @@ def test_a_reply_socket_that_does_not_answer() -> None:
         (Lost("r", 4, 4), "LOST: event 4 of run r"),
         (Lost("r", 4, 5), "LOST: events 4 to 5 of run r"),
         (Alive(), "messages come again"),
+        (Denied("tcp://h:1", "is your key on its list?"), "refused by tcp://h:1: is your key on its list?"),
     ],
 )
 def test_notices_in_words(notice: Notice, text: str) -> None:

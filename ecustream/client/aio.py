@@ -1,9 +1,8 @@
 """Reading events in an asyncio program."""
 
 import asyncio
+import contextlib
 from typing import Self
-
-import zmq.asyncio
 
 from ecustream.client.connection import Connection
 from ecustream.client.items import Item
@@ -35,9 +34,25 @@ class AsyncSubscriber(Connection):
                 item = self._next_item()
                 if item is not None:
                     return item
-                poller = zmq.asyncio.Poller()
-                self._sockets.register(poller)
-                await poller.poll(self._timeout_ms())
+                await self._wait()
         finally:
             self._end_reading()
         raise StopAsyncIteration
+
+    async def _wait(self) -> None:
+        # A poller of zmq.asyncio lets go of its sockets only a turn after it is cancelled, when they may be
+        # closed.
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        descriptors = self._sockets.descriptors()
+        for descriptor in descriptors:
+            loop.add_reader(descriptor, ready.set)
+        try:
+            # A descriptor of libzmq tells only of what comes after it was asked for.
+            if not self._sockets.ready():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._timeout_ms() / 1000):
+                        await ready.wait()
+        finally:
+            for descriptor in descriptors:
+                loop.remove_reader(descriptor)

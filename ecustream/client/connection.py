@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from ecustream.client.feed import Feed
-from ecustream.client.items import START, Item, Position
+from ecustream.client.items import START, Denied, Item, Position
 from ecustream.client.sockets import CurveKeys, Sockets
 from ecustream.errors import ConfigError
 from ecustream.events import Event
@@ -18,9 +18,9 @@ class Connection:
     """Connects to a publisher, which need not run yet.
 
     The items are `Event`, `Status`, `ScoreBatch` where asked for, and the notices `Synced`, `NewRun`,
-    `Lost`, `Stale` and `Alive` of `ecustream.client.items`. Every event comes exactly once and in order,
-    or a `Lost` names it; once more only after a `NewRun` from a run to itself. Statuses and scores come as
-    they arrive and may be missing.
+    `Lost`, `Stale`, `Alive` and `Denied` of `ecustream.client.items`. Every event comes exactly once and
+    in order, or a `Lost` names it; once more only after a `NewRun` from a run to itself. Statuses and
+    scores come as they arrive and may be missing.
 
     The first `Synced` gives the open episodes; events follow from there on. Save `position` after each
     item that is dealt with and give it as `since` to go on there after a restart.
@@ -71,6 +71,7 @@ class Connection:
         topics = [b"event/", b"status/"]
         if scores:
             topics += [b"score/"] if sources is None else [f"score/{source}/".encode() for source in sources]
+        self._stream_url = connect
         keys = None if server_key is None else CurveKeys(server_key, public_key, secret_key)
         self._sockets = Sockets(connect, reply, topics, keys)
         self._reading = threading.Lock()
@@ -113,6 +114,9 @@ class Connection:
         return item
 
     def _exchange(self) -> None:
+        why = self._sockets.refusal()
+        if why is not None:
+            self._feed.deny(Denied(self._stream_url, why))
         # The stream first: what it holds need not be asked for or called lost.
         for message in self._sockets.messages():
             self._feed.hear(message, self._now_ns())

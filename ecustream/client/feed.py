@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from ecustream.client.asker import Asker, Request
 from ecustream.client.backlog import Backlog
-from ecustream.client.items import START, Alive, Item, Lost, NewRun, Position, Stale, Synced
+from ecustream.client.items import START, Alive, Denied, Item, Lost, NewRun, Position, Stale, Synced
 from ecustream.client.stream_place import StreamPlace
 from ecustream.client.wire import Answer, Ask, Message, Page, Refused, Runs, Snapshot
 from ecustream.events import Event
@@ -45,6 +45,7 @@ class Feed:
         self._heard_ns = now_ns
         self._silent_ns = now_ns + stale_after_ns
         self._stale = False
+        self._denied = False
         self._asker = Asker()
         self._out: deque[tuple[Position | None, Item | None]] = deque()
         self._handed_out = None if since == START else since
@@ -77,6 +78,7 @@ class Feed:
         """Takes a message of the stream; None for one that cannot be read."""
         self._heard_ns = now_ns
         self._silent_ns = now_ns + self._stale_after_ns
+        self._denied = False
         if self._stale:
             self._stale = False
             self._put(Alive())
@@ -93,6 +95,12 @@ class Feed:
         if isinstance(message, Status):
             self._backlog.take_status(message)
         self._hand_out_held()
+
+    def deny(self, notice: Denied) -> None:
+        """The publisher has refused the stream, perhaps once more since the last message."""
+        if not self._denied:
+            self._denied = True
+            self._put(notice)
 
     def answer(self, number: int, answer: Answer | None, now_ns: int) -> None:
         """Takes the answer to the request of that number; None for one that cannot be read."""

@@ -7,7 +7,7 @@ import msgspec
 from ecustream.events import Event
 from ecustream.publish.messages import ScoreBatch, Status
 
-__all__ = ["START", "Alive", "Item", "Lost", "NewRun", "Notice", "Position", "Stale", "Synced"]
+__all__ = ["START", "Alive", "Denied", "Item", "Lost", "NewRun", "Notice", "Position", "Stale", "Synced"]
 
 
 class Position(NamedTuple):
@@ -70,4 +70,14 @@ class Alive(Notice, frozen=True):
     """The stream, which was stale, brings messages again."""
 
 
-Item = Event | Status | ScoreBatch | Synced | NewRun | Lost | Stale | Alive
+class Denied(Notice, frozen=True):
+    """The publisher at `url` does not let this reader in, and why; comes once until something is heard.
+
+    The reader goes on trying, so that a key which is added to the publisher's list lets it in.
+    """
+
+    url: str
+    why: str
+
+
+Item = Event | Status | ScoreBatch | Synced | NewRun | Lost | Stale | Alive | Denied

@@ -8,6 +8,7 @@ from typing import Any
 import zmq
 
 from ecustream.client.asker import Request
+from ecustream.client.refusals import RefusalWatch
 from ecustream.client.wire import Answer, Message, decode_answer, decode_message
 from ecustream.errors import ConfigError
 
@@ -66,10 +67,18 @@ class Sockets:
             self.close()
             raise
 
-    def register(self, poller: Any) -> None:
-        """Has a poller (of zmq or zmq.asyncio) wait for messages, answers and `wake`."""
-        for socket in (self._stream, self._requests, self._wake_in):
+    def register(self, poller: zmq.Poller) -> None:
+        """Has a poller wait for messages, answers, a refusal and `wake`."""
+        for socket in (*self._all(), self._wake_in):
             poller.register(socket, zmq.POLLIN)
+
+    def descriptors(self) -> list[int]:
+        """What becomes readable when `ready` may have become true, and with `wake`."""
+        return [*(socket.fd for socket in self._all()), self._wake_in.fileno()]
+
+    def ready(self) -> bool:
+        """Whether messages, an answer or a refusal have come."""
+        return any(socket.events & zmq.POLLIN for socket in self._all())
 
     def send(self, request: Request) -> None:
         """Sends a request; one that waits for its answer is given up."""
@@ -83,8 +92,13 @@ class Sockets:
     def reconnect(self) -> None:
         """Connects the stream anew."""
         # Not left to libzmq's heartbeats: they make 4.3.5 abort where a reader is slow (its issue 3937).
+        self._refusals.close()
         self._stream.close(0)
         self._stream = self._open_stream()
+
+    def refusal(self) -> str | None:
+        """Why the publisher has refused the stream since this was last asked; None where it has not."""
+        return self._refusals.why()
 
     def messages(self) -> Iterator[Message | None]:
         """What has come on the stream, up to 10,000 messages; None for one that cannot be read."""
@@ -112,8 +126,12 @@ class Sockets:
         self._wake_in.close()
         self._wake_out.close()
 
+    def _all(self) -> tuple[Any, ...]:
+        return self._stream, self._requests, self._refusals.socket
+
     def _open_stream(self) -> zmq.Socket[bytes]:
         socket = self._socket(zmq.SUB)
+        self._refusals = RefusalWatch(socket)
         for topic in self._topics:
             socket.subscribe(topic)
         _connect(socket, self._stream_url, "connect")

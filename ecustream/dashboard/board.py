@@ -4,7 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from ecustream.client.items import Alive, Item, Lost, NewRun, Stale, Synced
+from ecustream.client.items import Alive, Denied, Item, Lost, NewRun, Stale, Synced
 from ecustream.dashboard.episodes import Episodes, ms
 from ecustream.dashboard.scores import ScoredLine, SourceScores
 from ecustream.dashboard.series import Peak
@@ -57,6 +57,7 @@ class Board:
         self._heard_ns: int | None = None
         self._first_heard_ns = 0
         self._stale = False
+        self._denied = ""
         self._synced = False
         self._lost = 0
         self._runs = 0
@@ -64,7 +65,7 @@ class Board:
 
     def take(self, item: Item, now_ns: int) -> None:
         """Takes the next item of the subscriber."""
-        if not isinstance(item, Stale) and self._heard_ns is None:
+        if not isinstance(item, Stale | Denied) and self._heard_ns is None:
             self._first_heard_ns = now_ns
         match item:
             case Event():
@@ -89,9 +90,14 @@ class Board:
                 self._stale = True
                 self._note(now_ns, "nothing has come for three seconds")
                 return
+            case Denied(url, why):
+                self._denied = f"refused by {url}: {why}"
+                self._note(now_ns, self._denied)
+                return
             case Alive():
                 self._note(now_ns, "messages come again")
         self._stale = False
+        self._denied = ""
         self._heard_ns = now_ns
 
     def take_pdus(self, table: PduTable) -> None:
@@ -104,12 +110,13 @@ class Board:
         """The state at `now_ns`; what makes the others uncertain comes first."""
         status = self._status
         if self._heard_ns is None:
-            return Headline("disconnected", f"nothing has come from {self.connect} yet")
+            return Headline("disconnected", self._denied or f"nothing has come from {self.connect} yet")
         silent_ns = now_ns - self._heard_ns
         if self._stale and status is not None and status.state == "done":
             return Headline("ended", "the run has ended; the next one shows here by itself")
         if self._stale and silent_ns >= GONE_AFTER_NS:
-            return Headline("disconnected", f"nothing has come from {self.connect} for {_since(silent_ns)}")
+            why = self._denied or f"nothing has come from {self.connect} for {_since(silent_ns)}"
+            return Headline("disconnected", why)
         if self._stale:
             return Headline(
                 "stale", f"nothing has come for {_since(silent_ns)}; what is shown may be out of date"
@@ -169,7 +176,7 @@ class Board:
             return None
         event = episode.event
         table = self._pdus.pdus if self._pdus is not None and self._pdus.run == event.run else []
-        known = {row.name: row for row in table if row.source == event.source}
+        rows = [row for row in table if row.source == event.source]
         return {
             **episode.row(),
             "run": event.run,
@@ -179,7 +186,7 @@ class Board:
             "wireshark": event.wireshark,
             "pdus": [
                 msgspec.structs.asdict(pdu)
-                | {"row": _pdu_row(known[pdu.name]) if pdu.name in known else None}
+                | {"rows": [_pdu_row(row) for row in rows if row.name == pdu.name]}
                 for pdu in event.pdus
             ],
             "messages": [said._asdict() | {"decided_ms": ms(said.decided_ns)} for said in episode.messages],

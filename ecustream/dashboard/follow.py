@@ -11,6 +11,7 @@ import zmq.asyncio
 
 from ecustream.client.aio import AsyncSubscriber
 from ecustream.dashboard.board import Board
+from ecustream.publish.formats import format_of
 from ecustream.publish.keys import KeyPair
 from ecustream.publish.pdus import PduTable
 
@@ -44,12 +45,8 @@ def subscriber_of(board: Board, keys: Keys) -> AsyncSubscriber:
 async def follow(board: Board, keys: Keys, now_ns: Callable[[], int]) -> None:
     """Feeds `board` with the items of its daemon until it is cancelled."""
     async with subscriber_of(board, keys) as subscriber:
-        try:
-            async for item in subscriber:
-                board.take(item, now_ns())
-        finally:
-            # A wait that is cancelled lets go of its sockets a turn later, while they must be open.
-            await asyncio.sleep(0)
+        async for item in subscriber:
+            board.take(item, now_ns())
 
 
 async def follow_pdus(board: Board, keys: Keys) -> None:
@@ -77,5 +74,5 @@ async def _ask_for_pdus(socket: Any, board: Board) -> None:
         *_, answer = await socket.recv_multipart()
         # A daemon from before this question answers with an error.
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
-            board.take_pdus(msgspec.json.decode(answer, type=PduTable))
+            board.take_pdus(format_of(answer).decode(answer, type=PduTable))
         await asyncio.sleep(PAUSE_S)

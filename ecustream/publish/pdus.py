@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from ecustream.detect.calibration import PduCalibration
+from ecustream.flows import flows
 from ecustream.summary import PduSummary
 
 __all__ = ["PduRow", "PduRows", "PduTable"]
@@ -17,7 +18,8 @@ class PduRow(msgspec.Struct, frozen=True, kw_only=True):
     within; all three null where it was not learned or is not cyclic. `known` tells whether it was learned
     at all. `observed_ns` is the mean interval of its lines in the last second or so, or of its last ones
     before that; null before there were two. `last_ns` is the capture time of its last line, null before
-    the first; `episodes` counts those that have ended.
+    the first; `episodes` counts those that have ended. `flow` tells PDUs of one name apart: `to` a
+    destination or `from` a sender; empty where the name says enough.
     """
 
     name: str
@@ -30,6 +32,7 @@ class PduRow(msgspec.Struct, frozen=True, kw_only=True):
     lines: int
     last_ns: int | None
     episodes: int
+    flow: str = ""
 
 
 class PduTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,11 +60,12 @@ class PduRows:
 
     def rows(self, seen: Mapping[str, PduSummary]) -> list[PduRow]:
         """The rows for what a run has seen so far, by key."""
-        learned = [self._row(key, pdu.name, pdu.source, seen.get(key)) for key, pdu in self._learned.items()]
-        new = [key for key in seen if key not in self._learned]
-        return learned + [self._row(key, seen[key].name, seen[key].source, seen[key]) for key in new]
+        names = {key: (pdu.name, pdu.source) for key, pdu in self._learned.items()}
+        names |= {key: (pdu.name, pdu.source) for key, pdu in seen.items()}
+        words = flows({key: name for key, (name, _) in names.items()})
+        return [self._row(key, *names[key], words[key], seen.get(key)) for key in names]
 
-    def _row(self, key: str, name: str, source: str, seen: PduSummary | None) -> PduRow:
+    def _row(self, key: str, name: str, source: str, flow: str, seen: PduSummary | None) -> PduRow:
         learned = self._learned.get(key)
         cyclic = learned if learned is not None and learned.cycle_ns else None
         return PduRow(
@@ -75,6 +79,7 @@ class PduRows:
             lines=seen.lines if seen else 0,
             last_ns=seen.last_ns if seen else None,
             episodes=seen.episodes if seen else 0,
+            flow=flow,
         )
 
     def _observed_ns(self, key: str, seen: PduSummary) -> int | None:

@@ -13,6 +13,7 @@ import zmq
 from ecustream.events import Event
 from ecustream.publish.curve import Curve
 from ecustream.publish.formats import to_msgpack
+from ecustream.publish.heartbeat import Heartbeat
 from ecustream.publish.history import History, Record
 from ecustream.publish.journal import Journal
 from ecustream.publish.messages import JournalStatus, PublishStatus, ScoreBatch, Status, encode, topic
@@ -30,6 +31,7 @@ class _Outgoing(NamedTuple):
     body: bytes
     event: Record | None = None
     on_sent: Callable[[bool], None] | None = None
+    status: Status | None = None
 
 
 class Publisher:
@@ -39,7 +41,8 @@ class Publisher:
     a full queue means that this machine is short of time, and `publish` waits for room: live, the delay
     ends in the ring, where overwritten lines are counted. Events are never dropped for the queue.
     Scores are: what finds their queue full is counted in `scores_dropped`, in lines. An event is in the
-    journal before anybody can see it, as long as the journal can be written.
+    journal before anybody can see it, as long as the journal can be written. Where no status is published
+    for 1.5 s, the last one is sent again, with its counts and its wall clock renewed.
 
     Only bind errors are raised, by the constructor. Should the thread fail later, `failure` says why,
     and every event from then on is reported as not sent.
@@ -79,6 +82,7 @@ class Publisher:
         self.failure: str | None = None
         self.scores_dropped = 0
         self._status = status
+        self._heartbeat = Heartbeat(status, time.monotonic_ns())
         self._pdus: PduTable | None = None
         self._run_id = status.run
         self._seq = 0
@@ -157,7 +161,7 @@ class Publisher:
         with self._changed:
             self._status = status
             if not self._closing:
-                self._queue.append(_Outgoing(topic(status), encode(status)))
+                self._queue.append(_Outgoing(topic(status), encode(status), status=status))
                 self._wake()
 
     def publish_pdus(self, pdus: PduTable) -> None:
@@ -222,17 +226,31 @@ class Publisher:
                 item = self._sending[0]
                 self._sockets.send(item.topic, item.body)
                 self._sending.popleft()
+                if item.status is not None:
+                    self._heartbeat.take(item.status, time.monotonic_ns())
                 if item.on_sent is not None:
                     item.on_sent(True)
             now_ns = time.monotonic_ns()
+            if now_ns >= self._heartbeat.due_ns:
+                self._beat(now_ns)
             for batch in self._throttle.flush() if last_turn else self._throttle.ready(now_ns):
                 self._sockets.send(topic(batch), encode(batch))
             self._sockets.serve()
 
-    def _timeout_ms(self) -> int | None:
-        due_ns = self._throttle.next_due_ns()
-        if due_ns is None:
-            return None
+    def _beat(self, now_ns: int) -> None:
+        old = self._heartbeat.status
+        new = self._heartbeat.renewed(self._history.seq, time.time_ns(), self.counts())
+        self._sockets.send(topic(new), encode(new))
+        self._heartbeat.take(new, now_ns)
+        with self._changed:
+            if self._status is old:  # else a newer one is queued, which answers requests already
+                self._status = new
+
+    def _timeout_ms(self) -> int:
+        due_ns = self._heartbeat.due_ns
+        scores_due_ns = self._throttle.next_due_ns()
+        if scores_due_ns is not None:
+            due_ns = min(due_ns, scores_due_ns)
         return max(0, -(-(due_ns - time.monotonic_ns()) // 1_000_000))
 
     def _take(self) -> bool:

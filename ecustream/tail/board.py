@@ -3,7 +3,7 @@
 from collections import deque
 from typing import NamedTuple
 
-from ecustream.client.items import Alive, Item, Lost, NewRun, Notice, Stale, Synced
+from ecustream.client.items import Alive, Denied, Item, Lost, NewRun, Notice, Stale, Synced
 from ecustream.events import Event
 from ecustream.publish.messages import ScoreBatch, Status
 
@@ -50,6 +50,7 @@ class Board:
         self.heard_ns: int | None = None
         self.stale = False
         self.lost = False
+        self.denied: Denied | None = None
         self._first_heard_ns = 0
         self._synced = False
 
@@ -72,9 +73,12 @@ class Board:
                 self.lost = True
             case Stale() | Alive():
                 self.stale = isinstance(item, Stale)
+            case Denied():
+                self.denied = item
         if isinstance(item, Notice):
             self.notices.append((now_ns, item))
-        if not self.stale:  # what comes in a silence of the stream are answers
+        # What comes in a silence of the stream are answers.
+        if not self.stale and not isinstance(item, Denied):
             self._hear(now_ns)
 
     @property
@@ -91,6 +95,8 @@ class Board:
     def trouble(self, now_ns: int) -> str | None:
         """Why there is nothing to show, where that is so."""
         if self.heard_ns is None:
+            if self.denied is not None:
+                return f"refused by {self.denied.url}: {self.denied.why}"
             return f"nobody publishes at {self.connect}; waiting" if self.stale else None
         if not self._synced and not self.stale and now_ns - self._first_heard_ns >= UNANSWERED_AFTER_NS:
             return f"messages come, but {self.reply} does not answer; waiting"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from ecustream.client.items import Alive, Lost, NewRun, Notice, Stale, Synced
+from ecustream.client.items import Alive, Denied, Lost, NewRun, Notice, Stale, Synced
 from ecustream.events import Event
 
 __all__ = ["clock", "event_line", "notice_line", "notice_text", "pdu_names", "printable"]
@@ -43,6 +43,8 @@ def notice_text(notice: Notice) -> str:
             return f"nothing has come since {clock(since_ns)}"
         case Alive():
             return "messages come again"
+        case Denied(url, why):
+            return f"refused by {url}: {why}"
     raise TypeError(f"{notice!r} is no notice")
 
 

@@ -1,10 +1,12 @@
 """The asyncio subscriber over real sockets."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from ecustream import AsyncSubscriber
+from ecustream.client import sockets
 from ecustream.client.items import Item, NewRun, Synced
 from ecustream.events import Event
 from ecustream.publish.messages import Status
@@ -66,6 +68,52 @@ def test_waits_that_are_cancelled_lose_nothing() -> None:
                 return seqs
 
     assert asyncio.run(scenario()) == list(range(1, 201))
+
+
+def test_a_wait_that_is_cancelled_lets_go_at_once() -> None:
+    """`close` right after the wait was cancelled leaves nothing that fails in a later turn of the loop."""
+    complaints: list[dict[str, Any]] = []
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, complaint: complaints.append(complaint))
+
+        async def read() -> None:
+            async with AsyncSubscriber("tcp://127.0.0.1:1", "tcp://127.0.0.1:1") as subscriber:
+                await anext(subscriber)
+
+        task = asyncio.create_task(read())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    assert complaints == []
+
+
+def test_what_has_come_already_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events that come at once and are read one a turn are all dealt with, though nothing follows."""
+    monkeypatch.setattr(sockets, "MESSAGES_A_TURN", 1)
+
+    async def scenario() -> None:
+        with BarePublisher(ModelServer(), silent=True) as publisher:
+            urls = publisher.pub, publisher.reply
+            async with AsyncSubscriber(*urls, since=("run0", 0), kinds=[], stale_after_s=3600) as subscriber:
+                reading = asyncio.create_task(read_to(subscriber, "", 0))
+                async with asyncio.timeout(10):
+                    while subscriber.position in (None, ("run0", 0)):
+                        publisher.publish()
+                        await asyncio.sleep(0.01)
+                    publisher.publish(100)
+                    while subscriber.position != ("run0", publisher.model.seq):
+                        await asyncio.sleep(0.01)
+                subscriber.close()
+                await reading
+
+    asyncio.run(scenario())
 
 
 def test_a_long_replay_lets_other_tasks_run() -> None:

@@ -82,11 +82,17 @@ class Dashboard:
 class Daemon:
     """A publisher on given ports that says what it is told to."""
 
-    def __init__(self, pub: int, reply: int, run: str = "run0", curve: Curve | None = None) -> None:
+    def __init__(
+        self, pub: int, reply: int, run: str = "run0", *, curve: Curve | None = None, msgpack: bool = False
+    ) -> None:
         self.run = run
         self.seq = 0
         self.publisher = Publisher(
-            f"tcp://127.0.0.1:{pub}", f"tcp://127.0.0.1:{reply}", make_status(run=run), curve=curve
+            f"tcp://127.0.0.1:{pub}",
+            f"tcp://127.0.0.1:{reply}",
+            make_status(run=run),
+            curve=curve,
+            msgpack=msgpack,
         )
         self.publisher.publish_pdus(make_table(run))
 

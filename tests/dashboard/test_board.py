@@ -2,15 +2,17 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecustream.client.items import Alive, Item, Lost, NewRun, Stale, Synced
+from ecustream.client.items import Alive, Denied, Item, Lost, NewRun, Stale, Synced
 from ecustream.dashboard import board as board_module
 from ecustream.dashboard import episodes as episodes_module
 from ecustream.dashboard.board import Board
 from ecustream.events import Phase
+from ecustream.publish.pdus import PduTable
 from tests.dashboard.examples import START_NS, S, make_event, make_scores, make_status, make_table
 
 NOW = 2 * START_NS
@@ -61,6 +63,11 @@ class TestHeadline:
     def test_it_says_why(self) -> None:
         """The address that is silent, or does not answer, and the reason of the daemon are named."""
         assert "tcp://h:1" in make_board().headline(NOW).why
+        denied = make_board(Denied("tcp://h:1", "is your key on its list?"), Stale(NOW))
+        assert denied.headline(NOW + 60 * S) == (
+            "disconnected",
+            "refused by tcp://h:1: is your key on its list?",
+        )
         assert "tcp://h:2" in make_board(make_status()).headline(NOW + 5 * S).why
         assert (
             make_board(synced(), make_status(state="degraded", reason="disk full")).headline(NOW).why
@@ -110,9 +117,21 @@ class TestEpisodes:
         assert found is not None
         assert found["wireshark"] == "pdu_transport.id == 0x03e80064 && frame.number >= 0"
         assert [said["phase"] for said in found["messages"]] == ["open", "close"]
-        assert [pdu["row"]["observed_ns"] for pdu in found["pdus"]] == [10_100_000, 20_000_000]
+        rows = [pdu["rows"] for pdu in found["pdus"]]
+        assert [[row["observed_ns"] for row in of_pdu] for of_pdu in rows] == [[10_100_000], [20_000_000]]
         assert [line[0] - START_NS / 1e6 for line in found["scored"]] == [500.0 * i for i in range(-2, 7)]
         assert found["score"]["threshold"] == 7.9
+
+    def test_details_of_a_name_that_two_pdus_have(self) -> None:
+        """An event tells names alone, so every PDU of that name on its bus is shown."""
+        board = make_board(synced(), make_event(1, pdus=2))
+        first = make_table().pdus[0]
+        same = [msgspec.structs.replace(first, flow=flow) for flow in ("to a", "to b")]
+        elsewhere = msgspec.structs.replace(first, source="ETH2", flow="to c")
+        board.take_pdus(PduTable(run="run0", last_ns=START_NS, pdus=[*same, elsewhere]))
+        found = board.episode("run0-0")
+        assert found is not None
+        assert [[row["flow"] for row in pdu["rows"]] for pdu in found["pdus"]] == [["to a", "to b"], []]
 
     def test_lines_that_come_after_the_event(self) -> None:
         """Scores are sent later than events, so they are looked for when asked, and none comes twice."""

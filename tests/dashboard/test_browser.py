@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ecustream.dashboard.app import MOST_PAGES
+from ecustream.publish.pdus import PduTable
 from tests.dashboard.browser import CHROMIUM, Browser, Tab
-from tests.dashboard.examples import START_NS, S, make_event, make_scores, make_status
+from tests.dashboard.examples import START_NS, S, make_event, make_scores, make_status, make_table
 from tests.dashboard.servers import Daemon, Dashboard, free_ports
 
 pytestmark = [
@@ -98,6 +100,22 @@ def test_tables(tab: Tab, ports: Ports) -> None:
             "notes\t\t2 time_went_back\t",
         ]
         assert "2,500" in tab.text("#facts")
+
+
+def test_pdus_of_one_name(tab: Tab, ports: Ports) -> None:
+    """Two PDUs of one name have a row each that says which is which, in the table and in an episode."""
+    with Daemon(*ports) as daemon:
+        row = make_table().pdus[0]
+        same = [msgspec.structs.replace(row, flow=f"to {place}") for place in ("a", "b")]
+        daemon.publisher.publish_pdus(PduTable(run="run0", last_ns=START_NS, pdus=same))
+        live(tab, daemon)
+        tab.wait_text("#pdu-rows", "ESC_00 to b")
+        assert "ESC_00 to a" in tab.text("#pdu-rows")
+        daemon.event(make_event(1))
+        tab.wait("document.querySelector('#open-episodes tr')")
+        tab.click("#open-episodes td.reason")
+        tab.wait_text("#detail-body", "ESC_00 to a\t2\tdeltaTime\t10.0 ms")
+        assert "ESC_00 to b\t\t\t10.0 ms" in tab.text("#detail-body")
 
 
 def test_one_click_shows_an_episode(tab: Tab, ports: Ports) -> None:

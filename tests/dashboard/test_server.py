@@ -143,6 +143,17 @@ class TestStream:
             # Only one who is in step with the events takes the table.
             assert any(frame["daemons"][0].get("pdus") for frame in frames)
 
+    def test_messagepack(self) -> None:
+        """A daemon that speaks MessagePack is shown as any other, with its table of PDUs."""
+        pub, reply = free_ports(2)
+        with (
+            Daemon(pub, reply, msgpack=True),
+            Dashboard(f"tcp://127.0.0.1:{pub},tcp://127.0.0.1:{reply}") as dashboard,
+            dashboard.frames() as frames,
+        ):
+            table = next(pdus for frame in frames if (pdus := frame["daemons"][0].get("pdus")))
+            assert [row["name"] for row in table["rows"]] == ["ESC_00", "ESC_01", "NEW_02"]
+
     def test_a_page_that_does_not_read(self) -> None:
         """It keeps nobody waiting, and is given up without harm."""
         pub, reply = free_ports(2)

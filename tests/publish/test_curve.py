@@ -1,5 +1,7 @@
 """Encrypted sockets with a list of readers, over real connections."""
 
+import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from ecustream.client.items import Synced
+from ecustream.client.items import Denied, Stale, Synced
 from ecustream.client.subscriber import Subscriber
 from ecustream.errors import ConfigError
 from ecustream.publish import curve
@@ -148,6 +150,31 @@ def test_the_gate_refuses_what_is_not_curve(folder: Path, context: zmq.Context[S
             assert (version, number) == (b"1.0", b"7")
             verdicts.append(verdict)
     assert verdicts == [b"200"] + [b"400"] * 5
+
+
+def test_the_subscriber_is_told_of_the_refusal(publisher: Publisher, folder: Path) -> None:
+    """Who is not listed is told so, once, and let in as soon as the key is on the list."""
+    eve = read_secret(folder / "eve.secret")
+    with Subscriber(
+        publisher.pub_url,
+        publisher.reply_url,
+        server_key=read_public(folder / "bench.public"),
+        public_key=eve.public,
+        secret_key=eve.secret,
+        stale_after_s=0.2,
+    ) as subscriber:
+        assert next(subscriber) == Denied(publisher.pub_url, "is your key on its list?")
+
+        def add_when_refused_again() -> None:
+            wait_until(lambda: publisher.counts().refused >= 5)
+            (folder / "readers" / "eve.public").write_bytes((folder / "eve.public").read_bytes())
+
+        adding = threading.Thread(target=add_when_refused_again)
+        adding.start()
+        said = list(itertools.takewhile(lambda item: not isinstance(item, Synced), subscriber))
+        adding.join()
+    assert any(isinstance(item, Stale) for item in said)
+    assert not any(isinstance(item, Denied) for item in said)
 
 
 def test_over_ipc(folder: Path, context: zmq.Context[Socket]) -> None:

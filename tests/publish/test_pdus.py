@@ -61,6 +61,20 @@ def test_learned_and_seen() -> None:
     assert (table["X"].known, table["X"].lines, table["X"].last_ns) == (False, 1, 5 * MS)
 
 
+def test_pdus_of_one_name_are_told_apart() -> None:
+    """Learned or new, they bear their destination; where the name says enough, nothing."""
+    keys = [f"A|eth1|[fd53::1]:1|[ff14::{i}]:2" for i in (2, 3)]
+    rows, seen = PduRows([msgspec.structs.replace(learned(keys[0], 0), name="A"), learned("b", 0)]), Seen()
+    stream = Stream(0, keys[1], "A", "eth1", "fd53::1", 1, "ff14::3", 2)
+    assert [row.flow for row in rows.rows({})] == ["", ""]
+    seen.summary.count([Line(0, 0, MS, stream, STATE_NORMAL, None)])
+    assert [(row.name, row.flow) for row in rows.rows(seen.summary.pdus)] == [
+        ("A", "to [ff14::2]:2"),
+        ("B", ""),
+        ("A", "to [ff14::3]:2"),
+    ]
+
+
 def test_observed_is_the_mean_since_the_table_before() -> None:
     """The first line has no interval; without a new line the last mean stays."""
     rows, seen = PduRows([learned("a", 10 * MS)]), Seen()

@@ -2,7 +2,7 @@
 
 import { drawChart } from "./chart.js";
 import { $, badge, duration, fullTime, h, kindName, number, perplexity, preciseClock, s } from "./dom.js";
-import { cycle, isOdd, observed } from "./tables.js";
+import { cycle, flow, isOdd, observed } from "./tables.js";
 
 const dialog = $("detail");
 let shown = null;
@@ -128,10 +128,11 @@ function pdus(list) {
   return h("div", { class: "scroll" }, h("table", {},
     h("thead", {}, h("tr", {}, h("th", {}, "Name"), h("th", { class: "number" }, "Lines"), h("th", {}, "Fields that stood out"),
       h("th", { class: "number" }, "Learned cycle"), h("th", { class: "number" }, "Observed now"))),
-    h("tbody", {}, ...list.map(({ name, lines, fields, row }) => h("tr", {},
-      h("td", {}, name), h("td", { class: "number" }, number(lines)), h("td", {}, fields.join(", ") || "–"),
+    // An episode tells names, of which there may be several: to two destinations, say.
+    h("tbody", {}, ...list.flatMap(({ name, lines, fields, rows }) => (rows.length ? rows : [null]).map((row, i) => h("tr", {},
+      h("td", {}, name, flow(row)), h("td", { class: "number" }, i ? "" : number(lines)), h("td", {}, i ? "" : fields.join(", ") || "–"),
       h("td", { class: "number" }, row ? cycle(row) : "–"),
-      h("td", { class: row && isOdd(row) ? "number odd" : "number" }, row ? observed(row) : "–"))))));
+      h("td", { class: row && isOdd(row) ? "number odd" : "number" }, row ? observed(row) : "–")))))));
 }
 
 function lines(episode) {

@@ -71,6 +71,9 @@ function track(row) {
   return h("span", { class: "track", "aria-hidden": "true" }, dot);
 }
 
+// What tells it from others of its name.
+export const flow = (row) => row?.flow ? h("span", { class: "range" }, ` ${row.flow}`) : null;
+
 const pduRows = new Rows();
 
 export function showPdus(daemon) {
@@ -96,7 +99,7 @@ export function showPdus(daemon) {
       line.dataset.version = version;
       line.className = inOpen ? "open-pdu" : "";
       line.replaceChildren(
-        h("th", { scope: "row", title: row.source }, inOpen ? "● " : "", row.name),
+        h("th", { scope: "row", title: row.source }, inOpen ? "● " : "", row.name, flow(row)),
         h("td", { class: "number" }, cycle(row)),
         h("td", { class: isOdd(row) ? "number odd" : "number" }, observed(row)),
         h("td", {}, track(row)),
