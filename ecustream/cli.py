@@ -15,6 +15,8 @@ from ecustream.errors import ConfigError, EcustreamError
 
 __all__ = ["app", "main"]
 
+_WIDE = 400
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -101,7 +103,9 @@ def run(
         show.append(progress.update)
         summary = work.execute()
     if not quiet:
-        print_summary(summary, Console(stderr=events == "-"))
+        console = Console(stderr=events == "-")
+        # A file or a pipe gets whole lines, to be searched.
+        print_summary(summary, console if console.is_terminal else Console(file=console.file, width=_WIDE))
     for problem in summary.problems:
         print(f"ecustream: {problem}", file=sys.stderr)
     if summary.interrupted:

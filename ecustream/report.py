@@ -21,11 +21,14 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     console.print(_table(shown))
     if len(pdus) > len(shown):
         console.print(f"and {len(pdus) - len(shown)} more PDUs without an episode")
-    for episode in sorted(summary.ended)[:_MOST_EPISODES]:
+    most = _MOST_EPISODES if console.is_terminal else len(summary.ended)
+    for episode in sorted(summary.ended)[:most]:
         after_s = (episode.start_ns - summary.first_ns) / 1e9
         console.print(f"{after_s:10.3f} s  {episode.kind}: {episode.reason}", markup=False, highlight=False)
-    if len(summary.ended) > _MOST_EPISODES:
+    if summary.episodes.total() > most:
         console.print(f"and more episodes, {summary.episodes.total()} in all; --events FILE has them")
+    if summary.interrupted:
+        console.print(f"interrupted after {summary.traffic_s:.1f} s of traffic", highlight=False)
     counts = ", ".join(f"{n} {kind}" for kind, n in sorted(summary.episodes.items()))
     scored = summary.ledger.ends["lines"]["scored"]
     rate = scored / summary.seconds if summary.seconds > 0 else 0.0

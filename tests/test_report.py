@@ -20,6 +20,13 @@ def printed(*keys: str) -> str:
     return out.getvalue()
 
 
+def test_interrupted_run_says_so() -> None:
+    """A summary of a part of the trace is not taken for that of the whole."""
+    out = io.StringIO()
+    print_summary(RunSummary("run", Ledger(), {}, traffic_s=19.66, interrupted=True), Console(file=out))
+    assert "interrupted after 19.7 s of traffic" in out.getvalue()
+
+
 def test_pdu_with_one_flow_has_its_name_alone() -> None:
     """Where a name says enough, no address is shown."""
     assert "ESC_03      1  10.0 ms" in printed("ESC_03|ETH1|[fd53::1]:1|[ff14::2]:2")

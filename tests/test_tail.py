@@ -24,9 +24,9 @@ from ecustream.events import Event
 from ecustream.publish.messages import encode
 from ecustream.publish.socket import Publisher
 from ecustream.tail.board import Board
-from ecustream.tail.command import tail
-from ecustream.tail.lines import clock, event_line, notice_text
-from ecustream.tail.table import draw, duration
+from ecustream.tail.command import _plain_lines, _print, tail
+from ecustream.tail.lines import HEADING, clock, duration, event_line, notice_text
+from ecustream.tail.table import draw
 from tests.publish.examples import make_event, make_status
 
 pytestmark = pytest.mark.timeout(60)
@@ -75,14 +75,49 @@ def lines_of(process: subprocess.Popen[str], count: int) -> list[str]:
 def test_plain_lines(publisher: Publisher, start: Start) -> None:
     """Where the output is a pipe, each event and each notice is one line; a status is none."""
     process = start("--count", "1")
-    (synced,) = lines_of(process, 1)
-    assert re.fullmatch(rf"20\d\d-.*  notice  in step with run {RUN} at event 2, 2 open: ESC_03", synced)
+    heading, synced = lines_of(process, 2)
+    assert heading == HEADING
+    assert re.fullmatch(
+        rf"\[wall time 20\d\d-.* UTC\] in step with run {RUN} at event 2, 2 open: ESC_03", synced
+    )
     publisher.publish_status(make_status(2))
     publisher.publish(make_event(3))
     (event,) = lines_of(process, 1)
     assert event == event_line(make_event(3))
     assert process.communicate() == ("", "")
     assert process.returncode == 0
+
+
+def test_a_run_that_is_done(publisher: Publisher, start: Start) -> None:
+    """The end of a run is said once, after its last event, though its status comes again and again."""
+    process = start("--since", "start")
+    lines_of(process, 4)
+    for _ in range(3):
+        publisher.publish_status(msgspec.structs.replace(make_status(2), state="done"))
+    assert lines_of(process, 1)[0].endswith(f"UTC] run {RUN} is done: 2 events")
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=10) == ("", "")
+
+
+def test_done_waits_for_what_is_replayed() -> None:
+    """A status that overtakes replayed events does not end the run before them; a silence or filter does."""
+    done = msgspec.structs.replace(make_status(2), state="done")
+    first: list[Item] = [Synced(RUN, 1, []), done]
+    for filtered, items, count in (
+        (False, first, 0),
+        (False, [*first, make_event(2), done], 1),
+        (False, [*first, Stale(NOW_NS), Alive(), done], 1),
+        (True, first, 1),
+        (False, [*first, make_event(2), make_status(2), done], 2),
+    ):
+        board = Board("tcp://here:1", "tcp://here:2", NOW_NS)
+        lines_of_item = _plain_lines(board, filtered=filtered)
+        lines: list[str] = []
+        for item in items:
+            board.take(item, NOW_NS)
+            lines += lines_of_item(item)
+        assert sum("is done: 2 events" in line for line in lines) == count
+        assert not any("nothing has come" in line or "come again" in line for line in lines)
 
 
 def test_json_lines(publisher: Publisher, start: Start) -> None:
@@ -117,7 +152,7 @@ def test_kinds(publisher: Publisher, start: Start) -> None:
 def test_interrupt_ends_cleanly(start: Start) -> None:
     """Ctrl-C, the ordinary end, gives exit code 0 and no word."""
     process = start()
-    lines_of(process, 1)
+    lines_of(process, 2)
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=10) == ("", "")
     assert process.returncode == 0
@@ -146,6 +181,23 @@ def test_start_is_fast(start: Start) -> None:
     modules = set(process.communicate()[1].split())
     assert "ecustream.tail.command" in modules
     assert not modules & {"torch", "scipy", "transformers", "scapy", "starlette"}
+
+
+def test_nobody_is_said_though_nothing_comes(capfd: pytest.CaptureFixture[str]) -> None:
+    """That nobody publishes is printed without waiting for an item."""
+    errors = ""
+
+    def items() -> Iterator[Item]:
+        nonlocal errors
+        deadline_s = time.monotonic() + 15
+        while not errors and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+            errors = capfd.readouterr().err
+        yield Stale(NOW_NS)
+
+    _print(items(), Board("tcp://here:1", "tcp://here:2", time.time_ns()), lambda _: ())
+    assert errors == "ecustream: nobody publishes at tcp://here:1; waiting\n"
+    assert capfd.readouterr().err == ""
 
 
 def test_nobody_there_yet() -> None:
@@ -268,13 +320,22 @@ def test_live_table_of_nobody() -> None:
 
 def board_of(*items: Item) -> Board:
     """A board that has taken all these at once."""
-    board = Board("tcp://here:1", "tcp://here:2")
+    board = Board("tcp://here:1", "tcp://here:2", NOW_NS)
     for item in items:
         board.take(item, NOW_NS)
     return board
 
 
-def shown(board: Board, after_s: float = 0, height: int = 30, width: int = 120, colour: bool = False) -> str:
+def test_nobody_is_said_soon() -> None:
+    """That nobody publishes shows before the stream counts as stale."""
+    board = board_of()
+    assert board.trouble(NOW_NS + S) is None
+    assert board.trouble(NOW_NS + 2 * S) == "nobody publishes at tcp://here:1; waiting"
+    board.take(make_status(0), NOW_NS + 2 * S)
+    assert board.trouble(NOW_NS + 2 * S) is None
+
+
+def shown(board: Board, after_s: float = 0, height: int = 30, width: int = 140, colour: bool = False) -> str:
     """The table as text."""
     console = Console(file=io.StringIO(), width=width, height=height, force_terminal=colour)
     console.print(draw(board, console, NOW_NS + round(after_s * S)))
@@ -291,11 +352,30 @@ def episode(number: int, phase: Any = "open", **fields: Any) -> Event:
 def test_open_then_closed() -> None:
     """An open episode stands on top with its age, later below with how long it lasted."""
     board = board_of(episode(1))
-    assert re.search(
-        r"open: 1\n.*\n3\.0 s +anomaly +late +eth1 +ESC_03 +ESC_03 came", shown(board, after_s=3)
-    )
+    assert re.search(r"open: 1\n3\.0 s +anomaly +ESC_03 +ESC_03 came", shown(board, after_s=3))
     board.take(episode(1, "close", end_ns=make_event(1).start_ns + 90 * S), NOW_NS)
-    assert re.search(r"open: 0\n\nclosed last\n.*\n\d\d:\d\d:\d\d after 90 s +anomaly", shown(board))
+    assert re.search(r"open: 0\n\nclosed last.*\n22:14:55 after 90 s +anomaly", shown(board))
+
+
+@pytest.mark.parametrize("width", [80, 100, 129, 130, 200])
+def test_the_reason_is_shown_whole(width: int) -> None:
+    """From 80 columns on the reason is never cut; the sources are shown where there are several."""
+    long = make_event(1).reason + ", which is later than anything that came in clean traffic"
+    board = board_of(episode(1, reason=long), episode(2, "close", end_ns=NOW_NS))
+    text = shown(board, width=width)
+    assert text.split().count("clean") == 1
+    assert text.count("(9.6 to 10.5)") == 2
+    assert all(len(line) <= width for line in text.splitlines())
+    assert text.count("eth1") == 0
+    assert shown(board_of(episode(1), episode(2, source="can0")), width=width).count("can0") == 1
+
+
+def test_a_reason_without_end_is_cut() -> None:
+    """One episode does not push the others off the terminal."""
+    text = shown(board_of(episode(1, reason="x " * 999), episode(2)), width=80)
+    assert text.count("ESC_03 came") == 1
+    assert text.count("x x") > 0
+    assert text.count("\n") < 12
 
 
 @pytest.mark.parametrize("height", [10, 24, 60])
@@ -340,6 +420,8 @@ def test_staleness_is_red_unless_the_run_has_ended() -> None:
     text = shown(board_of(status, Stale(NOW_NS)), after_s=12)
     assert "done" in text
     assert "STALE" not in text
+    assert "nothing has come" not in text
+    assert "nothing has come since" in shown(board_of(make_status(3), Stale(NOW_NS)))
     answered = Synced(RUN, 3, [])
     assert "STALE" in shown(board_of(make_status(3), Stale(NOW_NS), answered))
     assert "STALE" not in shown(board_of(make_status(3), Stale(NOW_NS), answered, Alive()))
@@ -374,10 +456,13 @@ def test_notices_in_words(notice: Notice, text: str) -> None:
 def test_event_line() -> None:
     """Time, phase, kind, source, PDUs and reason; a long list of PDUs is cut short."""
     event = make_event(1)
-    line = (
-        r"2023-11-1\d \d\d:\d\d:55\.774000  open    anomaly      eth1  ESC_03  ESC_03 came 31\.5 ms after .*"
-    )
+    line = r"2023-11-14 22:14:55\.774000  open    anomaly      eth1  ESC_03  ESC_03 came 31\.5 ms after .*"
     assert re.fullmatch(line, event_line(event))
+    closed = make_event(1, phase="close")
+    closed.end_ns, closed.lines = closed.start_ns + 580_000_000, 2
+    assert f"  after 0.58 s, 2 lines: {closed.reason}" in event_line(closed)
+    closed.lines = 1
+    assert "s, 1 line: " in event_line(closed)
     event.pdus = [msgspec.structs.replace(event.pdus[0], name=f"P{n}") for n in range(5)]
     assert "  P0, P1, P2 and 2 more  " in event_line(event)
 
@@ -394,7 +479,7 @@ def test_text_does_not_steer_the_terminal() -> None:
 def test_times_and_spans() -> None:
     """Spans in their largest fitting unit; a time that no calendar has is shown as it is."""
     assert [duration(round(s * S)) for s in (-1, 3.14, 119, 120, 7200, 10**6)] == [
-        "0.0 s",
+        "0.00 s",
         "3.1 s",
         "119 s",
         "2 min",

@@ -44,6 +44,7 @@ _HELD_OUT_SHARE = 1 - _TRAIN_SHARE - _VALIDATION_SHARE
 _MOST_HELD_OUT_LINES = 400_000
 _CHUNK_LINES = 512
 _ENOUGH_SECONDS = 15
+_FEW_STEPS = 100
 
 
 class Traces:
@@ -146,6 +147,10 @@ def fit(
         f"{result.steps} steps in {result.seconds:.0f} s, stopped by {result.stopped}: "
         f"{result.train_nats:.3f} nats a token in training, {result.validation_nats:.3f} in validation"
     )
+    if result.steps < _FEW_STEPS and result.stopped == "time":
+        say(
+            "the model learned little in this time; intervals and deadlines judge alone: try more --minutes"
+        )
     per_line = sum(len(t.ids) for t in tokens) / sum(line_counts)
     weights = {k: v.contiguous() for k, v in result.model.state_dict().items() if k != "lm_head.weight"}
     model_config = result.model.config.to_dict() | {"architectures": ["Qwen2ForCausalLM"]}

@@ -81,13 +81,16 @@ class Sockets:
         return any(socket.events & zmq.POLLIN for socket in self._all())
 
     def send(self, request: Request) -> None:
-        """Sends a request; one that waits for its answer is given up."""
+        """Sends a request without waiting; one that waits for its answer is given up."""
         if self._waiting is not None:
             # An answer bears no mark of its request, so a late one must not find the socket.
             self._requests.close(0)
             self._requests = self._open_requests()
         self._waiting = request
-        self._requests.send(request.ask.encode())
+        # After a failed handshake libzmq may have nowhere to put it. Then it stays without an answer, as one
+        # that is lost does, and is asked again on a new socket.
+        with contextlib.suppress(zmq.Again):
+            self._requests.send(request.ask.encode(), zmq.NOBLOCK)
 
     def reconnect(self) -> None:
         """Connects the stream anew."""

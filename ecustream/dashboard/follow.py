@@ -68,6 +68,9 @@ async def follow_pdus(board: Board, keys: Keys) -> None:
 async def _ask_for_pdus(socket: Any, board: Board) -> None:
     """Asks until an answer does not come: a late one would be taken for the next."""
     while True:
+        if not await socket.poll(ANSWER_MS, zmq.POLLOUT):
+            # A handshake that failed leaves nowhere to send to.
+            return
         await socket.send(b'{"op":"pdus"}')
         if not await socket.poll(ANSWER_MS):
             return

@@ -78,12 +78,17 @@ class _Episode:
             if frame:
                 first, last = self.frames or (frame, frame)
                 self.frames = min(first, frame), max(last, frame)
-        if self.best is None or sighting.rarity_nats > self.best.rarity_nats:
+        if self.best is None or self._weight(sighting) > self._weight(self.best):
             self.best = sighting
         if sighting.perplexity is not None:
             self.perplexity = max(self.perplexity or 0.0, sighting.perplexity)
         if sighting.surprisal_nats is not None:
             self.surprisal_nats = max(self.surprisal_nats or 0.0, sighting.surprisal_nats)
+
+    def _weight(self, sighting: Sighting) -> tuple[bool, float]:
+        """What tells most of the episode: what a silence is told by says that something did not come."""
+        fits = self.kind != "silence" or sighting.evidence in ("missing", "late")
+        return fits, sighting.rarity_nats
 
     def expires_ns(self, key: str) -> int:
         expires = self.findings[key].expires_ns

@@ -101,7 +101,10 @@ def _check_replaceable(path: str, url: str, option: str) -> None:
 
 
 def _in_use(url: str, option: str) -> OutputError:
-    return OutputError(f"{url} is in use; is another ecustream running? choose another with {option}")
+    return OutputError(
+        f"{url} is in use; is another ecustream running? give other addresses with --pub and --reply "
+        f"(this is {option}), or --no-publish"
+    )
 
 
 def _cannot(url: str, code: int | None) -> OutputError:

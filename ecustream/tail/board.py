@@ -7,8 +7,10 @@ from ecustream.client.items import Alive, Denied, Item, Lost, NewRun, Notice, St
 from ecustream.events import Event
 from ecustream.publish.messages import ScoreBatch, Status
 
-__all__ = ["Board", "OpenEpisode"]
+__all__ = ["UNHEARD_AFTER_NS", "Board", "OpenEpisode"]
 
+UNHEARD_AFTER_NS = 1_500_000_000
+"""Longer than a status, which comes once a second, should take."""
 UNANSWERED_AFTER_NS = 5_000_000_000
 MOST_CLOSED = 200
 MOST_NOTICES = 5
@@ -36,9 +38,10 @@ class Board:
     Args:
         connect: address of the PUB socket, for people.
         reply: address of the reply socket, for people.
+        began_ns: since when somebody listens.
     """
 
-    def __init__(self, connect: str, reply: str) -> None:
+    def __init__(self, connect: str, reply: str, began_ns: int) -> None:
         self.connect = connect
         self.reply = reply
         self.run = ""
@@ -51,6 +54,7 @@ class Board:
         self.stale = False
         self.lost = False
         self.denied: Denied | None = None
+        self._began_ns = began_ns
         self._first_heard_ns = 0
         self._synced = False
 
@@ -75,7 +79,7 @@ class Board:
                 self.stale = isinstance(item, Stale)
             case Denied():
                 self.denied = item
-        if isinstance(item, Notice):
+        if isinstance(item, Notice) and not self.is_idle(item):
             self.notices.append((now_ns, item))
         # What comes in a silence of the stream are answers.
         if not self.stale and not isinstance(item, Denied):
@@ -92,12 +96,17 @@ class Board:
         """Whether the run has said that it is done."""
         return self.status is not None and self.status.state == "done"
 
+    def is_idle(self, item: Item) -> bool:
+        """Whether it tells of a silence that is to be expected, since the run is done."""
+        return self.ended and isinstance(item, Stale | Alive)
+
     def trouble(self, now_ns: int) -> str | None:
         """Why there is nothing to show, where that is so."""
         if self.heard_ns is None:
             if self.denied is not None:
                 return f"refused by {self.denied.url}: {self.denied.why}"
-            return f"nobody publishes at {self.connect}; waiting" if self.stale else None
+            silent = self.stale or now_ns - self._began_ns >= UNHEARD_AFTER_NS
+            return f"nobody publishes at {self.connect}; waiting" if silent else None
         if not self._synced and not self.stale and now_ns - self._first_heard_ns >= UNANSWERED_AFTER_NS:
             return f"messages come, but {self.reply} does not answer; waiting"
         return None

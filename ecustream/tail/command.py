@@ -13,14 +13,14 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from ecustream.client.addresses import addresses
-from ecustream.client.items import Item, Notice
+from ecustream.client.items import Item, Notice, Stale
 from ecustream.client.subscriber import Subscriber
 from ecustream.errors import ConfigError
 from ecustream.events import EVENT_KINDS, Event
 from ecustream.publish.keys import KeyPair
-from ecustream.publish.messages import encode
-from ecustream.tail.board import Board
-from ecustream.tail.lines import event_line, notice_line
+from ecustream.publish.messages import Status, encode
+from ecustream.tail.board import UNHEARD_AFTER_NS, Board
+from ecustream.tail.lines import HEADING, event_line, note_line, notice_text
 from ecustream.tail.table import draw
 
 __all__ = ["tail"]
@@ -54,7 +54,7 @@ def tail(
     Raises:
         ConfigError: an argument cannot be used.
     """
-    board = Board(*addresses(connect))
+    board = Board(*addresses(connect), time.time_ns())
     subscriber = Subscriber(
         board.connect,
         board.reply,
@@ -69,7 +69,7 @@ def tail(
         with subscriber:
             items = _up_to(subscriber, count)
             if json or not console.is_terminal or console.is_dumb_terminal:
-                _print(items, board, _json_line if json else _plain_line)
+                _print(items, board, _json_lines() if json else _plain_lines(board, filtered=bool(kinds)))
             else:
                 _show(items, board, console)
     except KeyboardInterrupt:
@@ -105,25 +105,73 @@ def _up_to(items: Iterable[Item], count: int | None) -> Iterable[Item]:
                 return
 
 
-def _print(items: Iterable[Item], board: Board, line_of: Callable[[Event | Notice], str]) -> None:
+def _print(items: Iterable[Item], board: Board, lines_of: Callable[[Item], Iterable[str]]) -> None:
+    lock = threading.Lock()  # that nobody publishes is said by a timer, since no item comes then
     said = None
-    for item in items:
-        now_ns = time.time_ns()
-        board.take(item, now_ns)
+
+    def tell(now_ns: int) -> None:
+        nonlocal said
         trouble = board.trouble(now_ns)
         if trouble not in (None, said):
             print(f"ecustream: {trouble}", file=sys.stderr, flush=True)
         said = trouble
-        if isinstance(item, Event | Notice):
-            print(line_of(item), flush=True)
+
+    def tell_unheard() -> None:
+        with lock:
+            tell(began_ns + UNHEARD_AFTER_NS)
+
+    began_ns = time.time_ns()
+    timer = threading.Timer(UNHEARD_AFTER_NS / 1e9, tell_unheard)
+    timer.daemon = True
+    timer.start()
+    try:
+        for item in items:
+            with lock:
+                now_ns = time.time_ns()
+                board.take(item, now_ns)
+                tell(now_ns)
+            for line in lines_of(item):
+                print(line, flush=True)
+    finally:
+        timer.cancel()
 
 
-def _plain_line(item: Event | Notice) -> str:
-    return event_line(item) if isinstance(item, Event) else notice_line(item, time.time_ns())
+def _plain_lines(board: Board, *, filtered: bool) -> Callable[[Item], Iterable[str]]:
+    print(HEADING, flush=True)
+    done = ""
+
+    def lines_of(item: Item) -> Iterable[str]:
+        nonlocal done
+        if isinstance(item, Event):
+            yield event_line(item)
+        elif isinstance(item, Notice) and not board.is_idle(item):
+            yield note_line(notice_text(item), time.time_ns())
+        status = board.status
+        if status is None or status.state != "done":
+            done = ""
+        elif done != status.run and _all_told(board, status, item, filtered):
+            done = status.run
+            count = f"{status.seq:,} event{'' if status.seq == 1 else 's'}"
+            yield note_line(f"run {done} is done: {count}", time.time_ns())
+
+    return lines_of
 
 
-def _json_line(item: Event | Notice) -> str:
-    return (encode(item) if isinstance(item, Event) else msgspec.json.encode(item)).decode()
+def _all_told(board: Board, status: Status, item: Item, filtered: bool) -> bool:
+    # A status overtakes events that are replayed; those of kinds not asked for the board does not see.
+    if isinstance(item, Stale):
+        return True
+    return status.run == board.run and (filtered or board.seq >= status.seq)
+
+
+def _json_lines() -> Callable[[Item], Iterable[str]]:
+    def lines_of(item: Item) -> Iterable[str]:
+        if isinstance(item, Event):
+            yield encode(item).decode()
+        elif isinstance(item, Notice):
+            yield msgspec.json.encode(item).decode()
+
+    return lines_of
 
 
 def _show(items: Iterable[Item], board: Board, console: Console) -> None:

@@ -1,26 +1,47 @@
 """Events and notices as one line of text each."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from ecustream.client.items import Alive, Denied, Lost, NewRun, Notice, Stale, Synced
 from ecustream.events import Event
 
-__all__ = ["clock", "event_line", "notice_line", "notice_text", "pdu_names", "printable"]
+__all__ = [
+    "HEADING",
+    "clock",
+    "duration",
+    "event_line",
+    "note_line",
+    "notice_text",
+    "pdu_names",
+    "printable",
+    "reason_of",
+]
 
+HEADING = f"{'capture time (UTC)':<26}  {'phase':<6}  {'kind':<11}  source  PDUs  reason"
+"""Names the columns of `event_line`."""
 MOST_NAMES = 3
 
 
 def event_line(event: Event) -> str:
-    """An event for a person: local time, phase, kind, source, PDUs and reason."""
+    """An event for a person: capture time in UTC, phase, kind, source, PDUs and reason."""
     names = pdu_names([event])
-    words = [f"{event.phase:<6}", f"{event.kind:<11}", event.source, names, event.reason]
+    words = [f"{event.phase:<6}", f"{event.kind:<11}", event.source, names, reason_of(event)]
     return printable("  ".join([clock(event.decided_ns), *(word for word in words if word)]))
 
 
-def notice_line(notice: Notice, now_ns: int) -> str:
-    """A notice for a person, in the columns of `event_line`."""
-    return printable(f"{clock(now_ns)}  notice  {notice_text(notice)}")
+def reason_of(event: Event) -> str:
+    """The reason, and of an episode that has ended how long it was and how many lines it had."""
+    if event.phase != "close":
+        return event.reason
+    end_ns = event.decided_ns if event.end_ns is None else event.end_ns
+    lines = f"{event.lines:,} line{'' if event.lines == 1 else 's'}"
+    return f"after {duration(end_ns - event.start_ns)}, {lines}: {event.reason}"
+
+
+def note_line(text: str, now_ns: int) -> str:
+    """What is no event, for a person: the brackets set its wall time apart from capture times."""
+    return printable(f"[wall time {clock(now_ns)[:19]} UTC] {text}")
 
 
 def notice_text(notice: Notice) -> str:
@@ -40,7 +61,7 @@ def notice_text(notice: Notice) -> str:
         case Lost(run, first_seq, last_seq):
             return f"LOST: events {first_seq} to {last_seq} of run {run}"
         case Stale(since_ns):
-            return f"nothing has come since {clock(since_ns)}"
+            return f"nothing has come since {clock(since_ns)[:19]} UTC"
         case Alive():
             return "messages come again"
         case Denied(url, why):
@@ -56,13 +77,24 @@ def pdu_names(events: Sequence[Event]) -> str:
 
 
 def clock(time_ns: int) -> str:
-    """Local date and time of nanoseconds since 1970, to the microsecond."""
+    """Date and time in UTC of nanoseconds since 1970, to the microsecond."""
     try:
         # Integer division first: a float holds nanoseconds of today only to a quarter microsecond.
-        whole = datetime.fromtimestamp(time_ns // 1_000_000_000)
+        whole = datetime.fromtimestamp(time_ns // 1_000_000_000, UTC)
     except (ValueError, OverflowError, OSError):
         return f"{time_ns} ns"
     return f"{whole:%Y-%m-%d %H:%M:%S}.{time_ns // 1000 % 1_000_000:06d}"
+
+
+def duration(span_ns: int) -> str:
+    """A time span in its largest fitting unit."""
+    seconds = max(0, span_ns) / 1e9
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    for unit, size_s, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
+        if seconds < most * size_s:
+            return f"{seconds / size_s:.{1 if seconds < 10 else 0}f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
 
 
 def printable(text: str) -> str:

@@ -1,20 +1,26 @@
 """Draws the live table: who publishes, what is open, what ended last, what was noticed."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import accumulate, chain, islice
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from ecustream.events import Event
 from ecustream.tail.board import Board
-from ecustream.tail.lines import clock, notice_text, pdu_names, printable
+from ecustream.tail.lines import clock, duration, notice_text, pdu_names, printable
 
-__all__ = ["draw", "duration"]
+__all__ = ["draw"]
 
 HEADING_ROWS = 2
-"""A line above each table: its title, then its columns."""
-LEAST_CLOSED_ROWS = 3
+"""Above each list: an empty line and its title."""
+WIDE_COLUMNS = 130
+"""From here on a reason of ordinary length has room beside the rest."""
+MOST_LINES = 4
+"""Of one episode."""
+LEAST_CLOSED_ROWS = MOST_LINES
+MOST_CELLS = 32
 CLOCK_TIME = slice(11, 19)
 
 
@@ -23,29 +29,25 @@ def draw(board: Board, console: Console, now_ns: int) -> Group:
     header = _header(board, now_ns)
     notices = [_notice(time_ns, notice_text(notice)) for time_ns, notice in board.notices]
     used = len(console.render_lines(header)) + len(notices) + 2 * HEADING_ROWS + 3
-    room = max(2 + LEAST_CLOSED_ROWS, console.height - used)
-    count = min(len(board.open), room - min(len(board.closed), LEAST_CLOSED_ROWS))
-    opened = list(reversed(board.open.values()))[:count]
-    closed = list(reversed(board.closed))[: room - count]
-    more = f", the {count} that opened last" if count < len(board.open) else ""
+    room = max(2 * LEAST_CLOSED_ROWS, console.height - used)
+    newest = list(islice(reversed(board.open.values()), room))
+    closed_newest = list(islice(reversed(board.closed), room))
+    more_than_one = len({each.source for each in (*(each.event for each in newest), *closed_newest)}) > 1
+    opened = _blocks(
+        [(duration(each.age_ns(now_ns)), each.event) for each in newest], "bold", console, more_than_one
+    )
+    closed = _blocks([(_closed(event), event) for event in closed_newest], "dim", console, more_than_one)
+    opened = _fitting(opened, room - min(sum(map(len, closed)), LEAST_CLOSED_ROWS))
+    closed = _fitting(closed, room - sum(map(len, opened)))
+    more = f", the {len(opened)} that opened last" if len(opened) < len(board.open) else ""
     parts: list[RenderableType] = [header, Text(), Text(f"open: {len(board.open)}{more}", style="bold")]
-    if opened:
-        parts.append(_table("age", [(duration(each.age_ns(now_ns)), each.event) for each in opened], "bold"))
+    parts += chain.from_iterable(opened)
     if closed:
-        parts += [Text(), Text("closed last", style="bold")]
-        parts.append(_table("at", [(_closed(event), event) for event in closed], "dim"))
+        parts += [Text(), Text("closed last, at capture time (UTC)", style="bold")]
+        parts += chain.from_iterable(closed)
     if notices:
         parts += [Text(), *notices]
     return Group(*parts)
-
-
-def duration(span_ns: int) -> str:
-    """A time span in its largest fitting unit."""
-    seconds = max(0, span_ns) / 1e9
-    for unit, size_s, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 48)):
-        if seconds < most * size_s:
-            return f"{seconds / size_s:.{1 if seconds < 10 else 0}f} {unit}"
-    return f"{seconds / 86_400:.0f} d"
 
 
 def _header(board: Board, now_ns: int) -> Text:
@@ -77,16 +79,31 @@ def _header(board: Board, now_ns: int) -> Text:
     return Text("   ").join(Text(printable(text), style=style) for text, style in pieces)
 
 
-def _table(first: str, rows: Iterable[tuple[str, Event]], style: str) -> Table:
-    table = Table(box=None, expand=True, padding=(0, 2, 0, 0), header_style="dim", row_styles=[style])
-    for name in (first, "kind", "evidence", "source"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("PDUs", no_wrap=True, max_width=32)
-    table.add_column("reason", no_wrap=True, ratio=1)
-    for when, event in rows:
-        words = (when, event.kind, event.evidence, event.source, pdu_names([event]), event.reason)
-        table.add_row(*(Text(printable(word)) for word in words))
-    return table
+def _blocks(
+    rows: Sequence[tuple[str, Event]], style: str, console: Console, with_source: bool
+) -> list[list[Text]]:
+    """The lines of each episode: the reason below the rest, or on a wide terminal after it."""
+    cells = [
+        [when, event.kind, *([event.source] if with_source else []), pdu_names([event])]
+        for when, event in rows
+    ]
+    columns = list(zip(*[[printable(word) for word in row] for row in cells], strict=True))
+    widths = [min(max(map(cell_len, column)), MOST_CELLS) for column in columns]
+    blocks = []
+    for row, (_, event) in zip(zip(*columns, strict=True), rows, strict=True):
+        head = "  ".join(set_cell_size(word, width) for word, width in zip(row, widths, strict=True))
+        wide = console.width >= WIDE_COLUMNS
+        indent = " " * (cell_len(head) + 2 if wide else 2)
+        reason = Text(printable(event.reason)).wrap(console, max(8, console.width - len(indent)))
+        texts = [indent + line.plain for line in reason]
+        texts = [head + texts[0][len(indent) - 2 :], *texts[1:]] if wide else [head.rstrip(), *texts]
+        blocks.append([Text(text, style, no_wrap=True, overflow="ellipsis") for text in texts[:MOST_LINES]])
+    return blocks
+
+
+def _fitting(blocks: list[list[Text]], room: int) -> list[list[Text]]:
+    """The first blocks that have no more than `room` lines together."""
+    return [block for block, end in zip(blocks, accumulate(map(len, blocks)), strict=True) if end <= room]
 
 
 def _closed(event: Event) -> str:
@@ -97,5 +114,8 @@ def _closed(event: Event) -> str:
 def _notice(time_ns: int, text: str) -> Text:
     style = "bold red" if text.startswith("LOST") else "dim"
     return Text(
-        printable(f"{clock(time_ns)[CLOCK_TIME]}  {text}"), style=style, no_wrap=True, overflow="ellipsis"
+        printable(f"[wall time {clock(time_ns)[CLOCK_TIME]} UTC] {text}"),
+        style=style,
+        no_wrap=True,
+        overflow="ellipsis",
     )

@@ -14,7 +14,10 @@ import zmq
 
 from ecustream import Subscriber
 from ecustream.client import asker
+from ecustream.client.asker import Request
 from ecustream.client.items import Alive, Denied, Item, Lost, NewRun, Position, Stale, Synced
+from ecustream.client.sockets import Sockets
+from ecustream.client.wire import Ask
 from ecustream.errors import ConfigError
 from ecustream.events import Event
 from ecustream.publish.messages import ScoreBatch, Status
@@ -524,3 +527,21 @@ def test_import_is_lazy() -> None:
         "assert {'zmq', 'msgspec'} <= set(sys.modules) and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_request_that_cannot_be_sent_is_one_without_an_answer() -> None:
+    """Where libzmq has nowhere to put a request, sending does not wait, and the next one goes out."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    with context, context.socket(zmq.ROUTER) as router, context.socket(zmq.PUB) as publisher:
+        publisher_port = publisher.bind_to_random_port("tcp://127.0.0.1")
+        router_port = router.bind_to_random_port("tcp://127.0.0.1")
+        reply = f"tcp://127.0.0.1:{router_port}"
+        sockets = Sockets(f"tcp://127.0.0.1:{publisher_port}", reply, [b"event/"], None)
+        try:
+            sockets._requests.disconnect(reply)
+            sockets.send(Request(1, Ask("snapshot")))
+            sockets.send(Request(2, Ask("runs")))
+            assert router.poll(5_000)
+            assert router.recv_multipart()[-1] == b'{"op":"runs"}'
+        finally:
+            sockets.close()

@@ -1,5 +1,7 @@
 """Findings to episodes, with sightings made by hand; the join window is 500 ms."""
 
+from dataclasses import replace
+
 import pytest
 
 from ecustream.detect.episodes import Episodes, Sighting
@@ -101,6 +103,16 @@ def test_strongest_sighting_gives_the_reason() -> None:
     events += episodes.continued(seen(20, nats=9)) + episodes.finish(ns(30))
     assert closes(events)[0].score.evidence == 20.0
     assert closes(events)[0].reason.startswith("A with 20 nats")
+
+
+def test_silence_is_told_by_what_did_not_come() -> None:
+    """What came too early during a silence gives it no reason, however rare it is."""
+    episodes = Episodes(500 * MS)
+    early = replace(seen(10, "B", nats=90), evidence="early")
+    events = episodes.opened(seen(0, nats=8), "silence") + episodes.opened(early) + episodes.finish(ns(30))
+    assert closes(events)[0].reason.startswith("A with 8 nats")
+    assert (closes(events)[0].evidence, closes(events)[0].score.evidence) == ("late", 8.0)
+    assert [pdu.name for pdu in closes(events)[0].pdus] == ["A", "B"]
 
 
 def test_worst_scores_of_the_lines_are_kept() -> None:

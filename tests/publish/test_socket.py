@@ -270,7 +270,8 @@ def test_tcp_address_in_use(publisher: Publisher, second: str) -> None:
     with pytest.raises(OutputError) as caught:
         Publisher(urls["pub"], urls["reply"], make_status())
     assert str(caught.value) == (
-        f"{urls[second]} is in use; is another ecustream running? choose another with --{second}"
+        f"{urls[second]} is in use; is another ecustream running? give other addresses with --pub and "
+        f"--reply (this is --{second}), or --no-publish"
     )
 
 

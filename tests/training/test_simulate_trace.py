@@ -294,6 +294,7 @@ def test_command_refuses_bad_options(tmp_path: Path) -> None:
     out = ["--out", str(tmp_path / "t.pcap")]
     for options in (
         ["--preset", "lorry"],
+        ["--preset", "hcp", "--vehicle", str(tmp_path / "none.toml")],
         ["--seconds", "0"],
         ["--seconds", "1e300"],
         ["--faults", "many"],

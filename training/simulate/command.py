@@ -32,7 +32,9 @@ def simulate_command(
     out: Annotated[
         Path | None, typer.Option(help="The capture: .pcapng or .pcap, also with .gz; names the other files.")
     ] = None,
-    preset: Annotated[str, typer.Option(help=f"Size of the vehicle: {', '.join(PRESETS)}.")] = "bench",
+    preset: Annotated[
+        str | None, typer.Option(help=f"Size of the vehicle: {', '.join(PRESETS)}.", show_default="bench")
+    ] = None,
     vehicle: Annotated[
         Path | None, typer.Option(help="Your own vehicle (TOML) in place of a preset.")
     ] = None,
@@ -71,7 +73,9 @@ def simulate_command(
     ] = None,
 ) -> None:
     """Simulate a vehicle's traffic: a capture, or live; its true labels, names, and an annotator's labels."""
-    model = draw_vehicle(preset, seed) if vehicle is None else load_vehicle(vehicle, seed)
+    if preset is not None and vehicle is not None:
+        raise ConfigError("--preset and --vehicle exclude each other")
+    model = draw_vehicle(preset or "bench", seed) if vehicle is None else load_vehicle(vehicle, seed)
     if plot is not None:
         check_picture(plot)
         if plot_from >= seconds:
@@ -99,16 +103,21 @@ def simulate_command(
         return
     simulation = Simulation(model, seconds, drive, faults, scenario)
     picture = None if plot is None else TrafficPlot(model, simulation.start_ns, plot_from, plot_seconds)
+    faults_s: list[float] = []
     with WorkProgress("simulating", seconds) as progress:
 
         def on_batch(batch: Batch) -> None:
             progress.update((batch.until_ns - simulation.start_ns) / 1e9)
+            faults_s.extend((label.start_ns - simulation.start_ns) / 1e9 for label in batch.labels)
             if picture is not None:
                 picture.add(batch)
 
         summary = record(simulation, files, settings, on_batch)
     if picture is not None and plot is not None:
         picture.save(plot)
+        elsewhere = [at_s for at_s in faults_s if not plot_from <= at_s < plot_from + plot_seconds]
+        if elsewhere and len(elsewhere) == len(faults_s):
+            print(f"{plot}: no fault begins in it; the first is at {min(elsewhere):.1f} s, see --plot-from")
     print(_sentence(summary, seconds))
 
 
@@ -139,6 +148,9 @@ def _sentence(summary: TraceSummary, seconds: float) -> str:
 
 
 def _annotator(summary: AnnotationSummary) -> str:
+    if not summary.faults:
+        return f"{summary.annotations} annotations by the cycle time rule, all wrong: there are no faults"
+
     def share(value: float | None) -> str:
         return "none" if value is None else f"{value:.2f}"
 

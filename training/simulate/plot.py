@@ -105,7 +105,7 @@ def plot_traffic(traffic: Traffic, path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise ConfigError("a picture needs matplotlib: pip install 'ecustream[train]'") from None
+        raise ConfigError("a picture needs matplotlib: pip install '.[train]'") from None
     # Text stays text in SVG files, and nothing in a file depends on when it is written.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ecustream", "hatch.linewidth": 0.5}):
         figure = Figure(dpi=DPI)
