@@ -148,9 +148,7 @@ def fit(
         f"{result.train_nats:.3f} nats a token in training, {result.validation_nats:.3f} in validation"
     )
     if result.steps < _FEW_STEPS and result.stopped == "time":
-        say(
-            "the model learned little in this time; intervals and deadlines judge alone: try more --minutes"
-        )
+        say("the model learned little in this time; intervals and deadlines judge alone: try more --minutes")
     per_line = sum(len(t.ids) for t in tokens) / sum(line_counts)
     weights = {k: v.contiguous() for k, v in result.model.state_dict().items() if k != "lm_head.weight"}
     model_config = result.model.config.to_dict() | {"architectures": ["Qwen2ForCausalLM"]}
