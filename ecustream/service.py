@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ecustream.config import Config
-from ecustream.decode.names import NameRow, NameTable
-from ecustream.decode.state import ActivityState, MappedPdu
-from ecustream.detect.calibration import Calibration, decode_calibration
 from ecustream.detect.detector import Detector, Thresholds
 from ecustream.detect.perplexity import PerplexityFilter
 from ecustream.errors import BundleError, InputError
 from ecustream.events import Event
 from ecustream.gaps import split_at_gaps
+from ecustream.knowledge import activity_state, calibration_of, names_for
 from ecustream.ledger import Ledger
 from ecustream.publish.curve import Curve
 from ecustream.publish.eventlog import EventLog
@@ -32,14 +30,14 @@ from ecustream.publish.socket import Publisher
 from ecustream.replay import Pacer
 from ecustream.ring import Ring, RingCancelled
 from ecustream.scores import ScoreBlock
-from ecustream.scoring.manifest import BundleFiles, BundleInfo, read_bundle
+from ecustream.scoring.manifest import BundleFiles, read_bundle
 from ecustream.source import TraceLines
 from ecustream.summary import RunSummary
 
 if TYPE_CHECKING:
     from ecustream.scoring.bundle import Bundle
 
-__all__ = ["Run", "calibration_of", "names_of"]
+__all__ = ["Run"]
 
 _KNOWN_AFTER_LINES = 200
 _LEAST_KNOWN_SHARE = 0.1
@@ -86,11 +84,11 @@ class Run:
         self._lines = TraceLines(
             trace,
             self.ledger,
-            names=_names(config, self._files.info),
+            names=names_for(config, self._files.info),
             key=config.input.key,
             layouts=config.input.layouts,
             source=config.input.source,
-            state=_activity_state(config, self._files.info),
+            state=activity_state(config, self._files.info),
         )
         self.total_bytes = self._lines.total_bytes
         if config.input.key != self._files.info.key:
@@ -360,22 +358,6 @@ def _automatic_threads() -> int:
     return max(1, min(4, len(os.sched_getaffinity(0)) - 1))
 
 
-def _names(config: Config, info: BundleInfo) -> NameTable:
-    if config.input.names is not None:
-        return NameTable.load(config.input.names)
-    return names_of(info)
-
-
-def _activity_state(config: Config, info: BundleInfo) -> ActivityState:
-    state = config.input.state
-    mapped = None
-    if state.pdu is not None:
-        values = {int(text, 0): code for text, code in state.values.items()}
-        mapped = MappedPdu(state.pdu, state.byte, state.mask, values)
-    cycles = {pdu.key: pdu.cycle_ns for pdu in info.pdus if pdu.cycle_ns}
-    return ActivityState(mapped, state.nm_port, cycles)
-
-
 def _run_id(config: Config, trace: Path, files: BundleFiles) -> str:
     """Derived from trace, bundle and configuration, so that an offline run can be repeated to the byte."""
     digest = hashlib.sha256(msgspec.json.encode(config))
@@ -387,20 +369,3 @@ def _run_id(config: Config, trace: Path, files: BundleFiles) -> str:
     else:
         digest.update(str(time.time_ns()).encode())
     return digest.hexdigest()[:16]
-
-
-def names_of(info: BundleInfo) -> NameTable:
-    """The name table that a bundle's traffic was read with."""
-    return NameTable(msgspec.convert(info.names, list[NameRow]))
-
-
-def calibration_of(files: BundleFiles) -> Calibration:
-    """The calibration in a bundle.
-
-    Raises:
-        BundleError: it is damaged; the sentence names the bundle.
-    """
-    try:
-        return decode_calibration(files.data["calibration.json"])
-    except BundleError as error:
-        raise BundleError(f"{files.path}: {error}") from None

@@ -58,8 +58,8 @@ def calibrate_command(
     source: Annotated[str | None, typer.Option(help="Bus name to use instead of the traces' own.")] = None,
 ) -> None:
     """Calibrate a trained detector again, on other or on more clean traffic."""
+    from ecustream.knowledge import names_of
     from ecustream.scoring.manifest import read_bundle
-    from ecustream.service import names_of
     from training.fit import Traces, recalibrate
 
     info = read_bundle(model).info

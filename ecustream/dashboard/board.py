@@ -53,7 +53,6 @@ class Board:
         self._notices: list[tuple[int, str]] = []
         self._run = ""
         self._seq = 0
-        self._begun_ns = now_ns
         self._heard_ns: int | None = None
         self._first_heard_ns = 0
         self._stale = False

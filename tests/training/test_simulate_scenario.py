@@ -1,4 +1,4 @@
-"""A vehicle's day: phases, activity, modes, and when each PDU starts, settles and stops."""
+"""A vehicle's day: phases, activity, and when each PDU starts, settles and stops."""
 
 import itertools
 from dataclasses import replace
@@ -11,59 +11,9 @@ from hypothesis import strategies as st
 
 from ecustream.errors import ConfigError
 from ecustream.traffic import STATE_INIT, STATE_NORMAL, STATE_TRANSITION
-from tests.training.handmade import MS, SECOND, cyclic, ecu, full_vehicle, vehicle_of
-from training.simulate.scenario import Day, Phase, PhaseKind, ScheduleEdit, Segment, read_scenario
-
-RIDE: list[tuple[PhaseKind, float]] = [
-    ("asleep", 3),
-    ("startup", 6),
-    ("drive", 20),
-    ("shutdown", 12),
-    ("asleep", 4),
-]
-RESTART: list[tuple[PhaseKind, float]] = [
-    ("asleep", 3),
-    ("startup", 6),
-    ("drive", 20),
-    ("shutdown", 2.5),
-    ("startup", 6),
-    ("drive", 20),
-]
-WAKE, OFF = 3 * SECOND, 29 * SECOND
-
-PDUS = {pdu.name: index for index, pdu in enumerate(full_vehicle().pdus)}
-
-
-def phases_of(parts: list[tuple[PhaseKind, float]]) -> tuple[Phase, ...]:
-    """Phases of the given lengths in seconds."""
-    ends = np.cumsum([round(seconds * SECOND) for _, seconds in parts]).tolist()
-    starts = [0, *ends[:-1]]
-    return tuple(Phase(kind, start, end) for (kind, _), start, end in zip(parts, starts, ends, strict=True))
-
-
-def day_of(parts: list[tuple[PhaseKind, float]], drive: int = 0, seed: int = 0) -> Day:
-    return Day(full_vehicle(seed), phases_of(parts), drive)
-
-
-def span(segments: list[Segment]) -> tuple[int, int]:
-    """From the first start to the last end, if there is no gap between."""
-    assert all(a.end_ns == b.start_ns for a, b in itertools.pairwise(segments))
-    return segments[0].start_ns, segments[-1].end_ns
-
-
-def sent_ns(day: Day, pdu: str, from_ns: int, to_ns: int) -> list[int]:
-    """Due times of a PDU by the definition of a segment, on a clock without drift."""
-    model = full_vehicle().pdus[PDUS[pdu]]
-    unit = full_vehicle().ecus[model.ecu]
-    times = []
-    for segment in day.segments(PDUS[pdu], from_ns, to_ns):
-        for k in range(segment.start_ns // unit.raster_ns - 2, segment.end_ns // unit.raster_ns + 2):
-            time_ns = unit.anchor_ns + k * unit.raster_ns + k * unit.raster_ns * unit.drift_ppb // 10**9
-            due = (k - model.phase - segment.shift) * unit.raster_ns % segment.cycle_ns == 0
-            if due and segment.start_ns <= time_ns < segment.end_ns:
-                times.append(time_ns)
-    return times
-
+from tests.training.handmade import MS, SECOND, cyclic, full_vehicle, vehicle_of
+from tests.training.rides import OFF, PDUS, RESTART, RIDE, WAKE, day_of, days, phases_of, sent_ns, span
+from training.simulate.scenario import Day, Phase, Segment, read_scenario
 
 # ---------------------------------------------------------------- scenarios
 
@@ -150,20 +100,6 @@ def test_unknown_scenario() -> None:
 
 
 # ---------------------------------------------------------------- whole days
-
-
-@st.composite
-def days(draw: st.DrawFn) -> tuple[Day, int]:
-    """A day of random phases that begins anywhere in the round, and its end."""
-    length = st.integers(1, 30)
-    parts: list[tuple[PhaseKind, float]] = []
-    for _ in range(draw(st.integers(1, 3))):
-        parts += [("startup", draw(st.integers(4, 9))), ("drive", draw(length)), ("shutdown", draw(length))]
-        if draw(st.booleans()):
-            parts.append(("asleep", draw(length)))
-    parts = parts[draw(st.integers(0, len(parts) - 1)) :]
-    day = day_of(parts, draw(st.integers(0, 2**40)), draw(st.integers(0, 2**40)))
-    return day, day.phases[-1].end_ns
 
 
 @settings(max_examples=60, deadline=None)
@@ -423,125 +359,3 @@ def test_sleep_alone() -> None:
     assert [(row.start_ns, row.state) for row in day.context_open(5, 60 * SECOND)] == [(5, STATE_INIT)]
     assert day.mode_changes(0, 0, 60 * SECOND) == []
     assert not day.steady(0, SECOND)
-
-
-# ---------------------------------------------------------------- modes
-
-
-def test_modes_alternate() -> None:
-    """Modes are active and idle in turn for about their mean times, at least 1 s each."""
-    day = day_of([("drive", 7200)])
-    changes = day.mode_changes(0, 0, 7200 * SECOND)
-    assert [state for _, state in changes[:6]] == [True, False] * 3
-    lengths = np.diff([time_ns for time_ns, _ in changes])
-    assert lengths.min() >= SECOND
-    # Of the times idle, those at the ends of the blocks are longer: the mode is idle there.
-    assert lengths[::2].mean() == pytest.approx(3 * SECOND, rel=0.1)
-    assert lengths[1::2].mean() == pytest.approx(4 * SECOND, rel=0.1)
-    assert np.median(lengths[::2]) == pytest.approx(SECOND + 2 * SECOND * np.log(2), rel=0.1)
-    for time_ns, state in changes[:50]:
-        assert [day.mode_active(0, time_ns - 1), day.mode_active(0, time_ns)] == [not state, state]
-
-
-def test_modes_are_random_access() -> None:
-    """A part of the modes of days of driving is the same whatever was asked before, and nothing is kept."""
-    hours = [("drive", 100 * 3600.0)]
-    day, fresh = day_of(hours), day_of(hours)  # type: ignore[arg-type]
-    late = fresh.mode_changes(1, 350_000 * SECOND, 350_400 * SECOND)
-    seen = []
-    for at in range(349_000, 351_000, 50):
-        seen += day.mode_changes(1, at * SECOND, (at + 50) * SECOND)
-    assert [change for change in seen if 350_000 * SECOND <= change[0] < 350_400 * SECOND] == late
-    assert len(late) > 10
-    for at in range(0, 60_000, 600):
-        day.mode_changes(0, at * SECOND, (at + 1) * SECOND)
-    assert len(day._modes._blocks) <= 64
-
-
-@settings(max_examples=40, deadline=None)
-@given(days())
-def test_modes_only_while_driving_steadily(day_and_end: tuple[Day, int]) -> None:
-    """Modes are active in steady driving alone."""
-    day, end_ns = day_and_end
-    rows = [row for row in day.context(0, 0, end_ns) if row.kind == "mode"]
-    for row in rows:
-        assert row.end_ns - row.start_ns >= SECOND
-        assert day.steady(row.start_ns, row.end_ns)
-
-
-def test_mode_context() -> None:
-    """Each time that a mode was active is told once, in the slice in which it ended."""
-    day = day_of([("drive", 60)])
-    rows = [row for at in range(60) for row in day.context(7, at * SECOND, (at + 1) * SECOND)]
-    rows += day.context_open(7, 60 * SECOND)
-    told = [(row.start_ns - 7, row.end_ns - 7) for row in rows if row.name == "lane keeping"]
-    changes = [time_ns for time_ns, _ in day.mode_changes(0, 0, 60 * SECOND)]
-    if len(changes) % 2:
-        changes.append(60 * SECOND)
-    assert told == list(zip(changes[::2], changes[1::2], strict=True))
-    assert len(told) > 3
-
-
-def test_mode_switches_the_cycle() -> None:
-    """A mode-switched PDU has its fast cycle exactly while its mode is active."""
-    day = day_of([("drive", 60)])
-    segments = day.segments(PDUS["Switched"], 0, 60 * SECOND)
-    assert span(segments) == (0, 60 * SECOND)
-    for segment in segments:
-        middle_ns = (segment.start_ns + segment.end_ns) // 2
-        assert segment.cycle_ns == (20 * MS if day.mode_active(0, middle_ns) else 1000 * MS)
-    assert [s.start_ns for s in segments[1:]] == [
-        time_ns for time_ns, _ in day.mode_changes(0, 0, 60 * SECOND)
-    ]
-
-
-# ---------------------------------------------------------------- edits
-
-
-def test_edit_of_cycle_and_phase() -> None:
-    """An edit changes cycle and phase of its PDU in its time, and of no other."""
-    day = day_of([("drive", 60)])
-    edited = day.edited([ScheduleEdit(PDUS["Fast"], 10 * SECOND, 12 * SECOND, cycle_ns=20 * MS, shift=1)])
-    assert edited.segments(PDUS["Fast"], 0, 60 * SECOND) == [
-        Segment(0, 10 * SECOND, 10 * MS),
-        Segment(10 * SECOND, 12 * SECOND, 20 * MS, 1),
-        Segment(12 * SECOND, 60 * SECOND, 10 * MS),
-    ]
-    for name, pdu in PDUS.items():
-        if name != "Fast":
-            assert edited.segments(pdu, 0, 60 * SECOND) == day.segments(pdu, 0, 60 * SECOND)
-    assert edited.context(0, 0, 60 * SECOND) == day.context(0, 0, 60 * SECOND)
-
-
-@pytest.mark.parametrize(("active", "cycle_ns"), [(True, 20 * MS), (False, 1000 * MS)])
-def test_edit_of_a_mode(active: bool, cycle_ns: int) -> None:
-    """An edit makes a PDU behave as if its mode were active or idle; the mode itself does not change."""
-    day = day_of([("drive", 60)])
-    edited = day.edited([ScheduleEdit(PDUS["Switched"], 5 * SECOND, 55 * SECOND, mode_active=active)])
-    inside = edited.segments(PDUS["Switched"], 5 * SECOND, 55 * SECOND)
-    assert {segment.cycle_ns for segment in inside} == {cycle_ns}
-    assert span(inside) == (5 * SECOND, 55 * SECOND)
-    for outside in ((0, 5 * SECOND), (55 * SECOND, 60 * SECOND)):
-        assert edited.segments(PDUS["Switched"], *outside) == day.segments(PDUS["Switched"], *outside)
-    assert edited.mode_changes(0, 0, 60 * SECOND) == day.mode_changes(0, 0, 60 * SECOND)
-
-
-@pytest.mark.parametrize("name", ["NM_11", "Fast", "Ignition"])
-def test_edit_that_keeps_a_pdu_on(name: str) -> None:
-    """A PDU that is kept on goes on in its phase, also while the vehicle sleeps, and then stops."""
-    day = day_of(RIDE)
-    edited = day.edited([ScheduleEdit(PDUS[name], OFF - SECOND, 43 * SECOND, keeps_on=True)])
-    segments = edited.segments(PDUS[name], OFF - 2 * SECOND, 45 * SECOND)
-    assert span(segments) == (OFF - 2 * SECOND, 43 * SECOND)
-    gaps_ns = np.diff(sent_ns(edited, name, OFF - 2 * SECOND, 45 * SECOND))
-    assert np.ptp(gaps_ns) < 100_000
-
-
-def test_ecus_without_network_management() -> None:
-    """A vehicle without NM starts and stops too."""
-    vehicle = vehicle_of([cyclic("A", 10), cyclic("B", 20, 1)], [ecu(0), ecu(1)])
-    day = Day(vehicle, phases_of(RIDE), 0)
-    for pdu in (0, 1):
-        segments = day.segments(pdu, 0, 45 * SECOND)
-        assert WAKE < segments[0].start_ns < WAKE + SECOND
-        assert OFF < segments[-1].end_ns <= OFF + 4 * SECOND

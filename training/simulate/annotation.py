@@ -16,10 +16,8 @@ __all__ = ["AnnotatorSettings", "TraceAnnotator"]
 
 @dataclass(frozen=True, slots=True)
 class AnnotatorSettings:
-    """How the rule judges and how unreliable its labels are, see `UnreliableAnnotator`."""
+    """How unreliable its labels are, see `UnreliableAnnotator`."""
 
-    min_rel: float = 0.8
-    max_rel: float = 1.2
     recall: float | None = None
     precision: float | None = None
     lateness_ns: int | None = None
@@ -39,8 +37,6 @@ class TraceAnnotator:
         pairs = np.arange(len(pdus) * self._sockets)
         check = CycleTimeCheck(
             [_checked_cycle_ns(pdus[pair // self._sockets]) for pair in pairs.tolist()],
-            settings.min_rel,
-            settings.max_rel,
         )
         names = [pdus[pair // self._sockets].name for pair in pairs.tolist()]
         seed = simulation.drive

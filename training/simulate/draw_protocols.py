@@ -8,6 +8,7 @@ from training.simulate.contents import nm_constant, offers_of, service_constant
 from training.simulate.conventions import GPTP_CYCLE_NS, GPTP_LENGTHS, SD_ID
 from training.simulate.draw_ecus import TESTER, EcuPlan
 from training.simulate.draw_sockets import Network
+from training.simulate.names import NM_PORT
 from training.simulate.presets import METHODS
 from training.simulate.vehicle import PduModel, Role, Vehicle
 
@@ -15,7 +16,7 @@ __all__ = ["with_infrastructure", "with_services"]
 
 MS = 1_000_000
 
-NM_PORT, SD_PORT, SERVICE_PORT, CLIENT_PORT = 30500, 30490, 30509, 40509
+SD_PORT, SERVICE_PORT, CLIENT_PORT = 30490, 30509, 40509
 NAMES: dict[Role, str] = {"nm": "NM", "sd": "SD", "sync": "gPTP_Sync", "follow_up": "gPTP_Follow_Up"}
 # Last parts of multicast addresses.
 NM_NODES, SD_NODES = 0x30, 0xFD

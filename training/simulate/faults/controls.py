@@ -41,11 +41,6 @@ class PayloadFreeze(PlannedFault):
         self._frozen: int | None = None
 
     @classmethod
-    def targets(cls, vehicle: Vehicle) -> list[int]:
-        """All cyclic PDUs."""
-        return cyclic_pdus(vehicle)
-
-    @classmethod
     def make(
         cls, rng: Draws, vehicle: Vehicle, day: Day, at_ns: int, target: int, size: float, longest_ns: int
     ) -> "PayloadFreeze | None":

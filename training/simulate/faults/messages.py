@@ -46,11 +46,6 @@ class MessageFault(PlannedFault):
         """How long it lasts from the first message concerned."""
 
     @classmethod
-    def targets(cls, vehicle: Vehicle) -> list[int]:
-        """All cyclic PDUs."""
-        return cyclic_pdus(vehicle)
-
-    @classmethod
     def make(
         cls, rng: Draws, vehicle: Vehicle, day: Day, at_ns: int, target: int, size: float, longest_ns: int
     ) -> Self | None:

@@ -1,5 +1,6 @@
 """Faults between ECUs: datagrams twice or in another order, PDUs on a wrong port or from a wrong sender."""
 
+from abc import abstractmethod
 from dataclasses import replace
 from typing import ClassVar, Self
 
@@ -184,9 +185,9 @@ class _Misdirected(Missing):
         """Send a message on the wrong socket."""
         sends.socket[row] = self.first_extra_socket
 
+    @abstractmethod
     def wrong_socket(self, right: SocketModel) -> SocketModel | None:
         """The socket on which the PDU goes out; None: there is no such one."""
-        raise NotImplementedError
 
 
 class WrongPort(_Misdirected):

@@ -62,9 +62,9 @@ class PlannedFault(Fault):
         self._concerned: set[int] = set()
 
     @classmethod
-    @abstractmethod
     def targets(cls, vehicle: Vehicle) -> list[int]:
         """Which targets a vehicle has, by index; without a choice, one number. None: it cannot have it."""
+        return cyclic_pdus(vehicle)
 
     @classmethod
     def needed_ns(cls, vehicle: Vehicle) -> int:

@@ -90,11 +90,6 @@ class WrongCycle(EditFault):
     )
 
     @classmethod
-    def targets(cls, vehicle: Vehicle) -> list[int]:
-        """All cyclic PDUs."""
-        return cyclic_pdus(vehicle)
-
-    @classmethod
     def draw_size(cls, rng: Draws, severity: int) -> float:
         """One of some factors, most often twice or half the cycle."""
         return rng.choice(cls.factors[severity - 1])
@@ -209,11 +204,6 @@ class Phase(PlannedFault):
         self._half_ns = ramp_ns // 2
         self._start_ns = -1
         super().__init__(vehicle, at_ns, at_ns + 2 * self._half_ns + 2 * self._cycle_ns + LATENESS_NS, size)
-
-    @classmethod
-    def targets(cls, vehicle: Vehicle) -> list[int]:
-        """All cyclic PDUs."""
-        return cyclic_pdus(vehicle)
 
     @classmethod
     def make(
