@@ -91,6 +91,13 @@ class Traces:
                     yield index, _watched(trace, progress, done)
                     if trace.damage:
                         raise InputError(f"cannot train on a damaged trace: {trace.damage[0]}")
+                    if trace.losses:
+                        # What was lost would be learned as intervals that are normal.
+                        lost, number = sum(count for _, count in trace.losses), trace.losses[0][0]
+                        raise InputError(
+                            f"{path}: cannot train on it: the logger lost {lost:,} frames, the first before "
+                            f"frame {number}"
+                        )
                 done += path.stat().st_size
 
 
@@ -118,7 +125,7 @@ def fit(
         say: told what was found, sentence by sentence.
 
     Raises:
-        InputError: there is no PDU or too little traffic in the traces, or one is damaged.
+        InputError: there is no PDU or too little traffic in the traces, or one is damaged or has losses.
         OutputError: `out` cannot be written.
     """
     torch.manual_seed(config.seed)

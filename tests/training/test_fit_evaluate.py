@@ -39,6 +39,15 @@ class TestFit:
             fit(Traces([trace], None), tmp_path / "bundle", TINY)
         assert not (tmp_path / "bundle").exists()
 
+    def test_trace_with_losses(self, tmp_path: Path) -> None:
+        """A trace in which the logger lost frames is refused: the gaps would be learned as normal."""
+        (tmp_path / "faults.toml").write_text('[[fault]]\nkind = "capture_loss"\nat_s = 6\nsize = 20\n')
+        trace = tmp_path / "lossy.pcapng"
+        write_trace(draw_vehicle("bench"), trace, seconds=12, drive=1, faults=str(tmp_path / "faults.toml"))
+        with pytest.raises(InputError, match=r"lossy\.pcapng: cannot train on it: the logger lost 20 frames"):
+            fit(Traces([trace], None), tmp_path / "bundle", TINY)
+        assert not (tmp_path / "bundle").exists()
+
     def test_missing_trace(self, tmp_path: Path) -> None:
         """A trace that is not there is named."""
         with pytest.raises(InputError, match=r"nothing\.pcap"):
