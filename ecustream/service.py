@@ -189,12 +189,12 @@ class Run:
         import torch
 
         from ecustream.scoring.bundle import Bundle
-        from ecustream.scoring.scorer import Scorer
 
         torch.set_num_threads(self._config.scoring.threads or _automatic_threads())
         bundle = Bundle(self._files)
         chunk = self._config.scoring.chunk_lines
-        scorer = Scorer(bundle.model, bundle.new_tokenizer(), chunk)
+        scorer = bundle.new_scorer()
+        stream = scorer.open_stream()
         detector = self._detector(bundle)
         whole = self._pacer is None
         while not self._ring.closed_and_empty:
@@ -208,15 +208,15 @@ class Run:
                     self._tell()
                 continue
             if overwritten:
-                scorer.reset()
+                stream.reset()
                 why = f"{overwritten} lines were overwritten before they could be scored"
                 self._emit(detector.gap(lines[0].time_ns, lines[0].stream.source, why))
             for part, gap in split_at_gaps(lines, self._lines.losses, self._last_ns):
                 if gap:
-                    scorer.reset()
+                    stream.reset()
                     self._emit(detector.gap(part[0].time_ns, part[0].stream.source, gap))
                     self._last_ns = part[0].time_ns
-                self._take_scores(scorer.score(part), detector, started)
+                self._take_scores(scorer.score([(stream, part)])[0], detector, started)
         self._emit(detector.finish())
         self._check_known(at_end=True)
 

@@ -23,7 +23,6 @@ from ecustream.progress import WorkProgress
 from ecustream.scores import FIELD_DELTA, FIELD_NAME, LineScore, ScoreBlock
 from ecustream.scoring.bundle import Bundle
 from ecustream.scoring.manifest import read_bundle
-from ecustream.scoring.scorer import Scorer
 from ecustream.source import TraceLines
 from training.baselines import IntervalRule, threshold_spans
 from training.labels import Context, Label, read_context, read_labels
@@ -197,7 +196,8 @@ def evaluate(
         machines = [candidate.make() for candidate in every]
         events: list[list[Event]] = [[] for _ in every]
         scores = _Scores(calibration)
-        scorer = Scorer(bundle.model, bundle.new_tokenizer(), _CHUNK_LINES)
+        scorer = bundle.new_scorer()
+        stream = scorer.open_stream()
         state = ActivityState(cycles_ns=cycles)
         lines_of = TraceLines(path, Ledger(), names=table, key=files.info.key, source=source, state=state)
         with (
@@ -208,9 +208,9 @@ def evaluate(
             for lines in trace:
                 for part, gap in split_at_gaps(lines, trace.losses, last_ns):
                     if gap:
-                        scorer.reset()
+                        stream.reset()
                         last_ns = part[0].time_ns
-                    block = scorer.score(part)
+                    block = scorer.score([(stream, part)])[0]
                     scores.add(block)
                     rows = list(block.rows())
                     for machine, told in zip(machines, events, strict=True):

@@ -30,7 +30,8 @@ from ecustream.scoring.manifest import (
     read_bundle,
     write_bundle,
 )
-from ecustream.scoring.qwen2 import Qwen2, receptive_field
+from ecustream.scoring.network import AnyNetwork
+from ecustream.scoring.qwen2 import Qwen2
 from ecustream.scoring.scorer import Scorer
 from ecustream.source import TraceLines
 from ecustream.traffic import ACTIVITY_STATES, Line
@@ -176,7 +177,7 @@ def fit(
         fields=list(FIELDS),
         tokens_per_line=round(per_line, 4),
         window_tokens=model.window,
-        receptive_field_tokens=receptive_field(model.layers, model.window),
+        receptive_field_tokens=model.warming_tokens,
         key=traces.key,
         pdus=pdus,
         fingerprint=fingerprint(pdus),
@@ -222,7 +223,7 @@ def recalibrate(traces: Traces, model: Path, out: Path) -> BundleInfo:
             f"{model}: does not know {len(strangers)} PDUs of this traffic, {strangers[0]} for one; "
             "fit a new bundle"
         )
-    held_out = _score_held_out(traces, cycles, line_counts, bundle.model)
+    held_out = _score_held_out(traces, cycles, line_counts, bundle.network)
     calibration = calibrate(learner, held_out, _HELD_OUT_SHARE)
     write_bundle(out, bundle.info, {**files.data, "calibration.json": _as_json(calibration)})
     return bundle.info
@@ -267,14 +268,15 @@ def _part(tokens: TokenTrace, lines: int, start: float, stop: float) -> TokenTra
 
 
 def _score_held_out(
-    traces: Traces, cycles: dict[str, int], line_counts: Sequence[int], model: Qwen2
+    traces: Traces, cycles: dict[str, int], line_counts: Sequence[int], model: AnyNetwork
 ) -> list[ScoreBlock]:
     """Scores of the held-out end of every trace, the newest lines if there are very many."""
-    warm_up = receptive_field(model.layers, model.window)
+    warm_up = model.warming_tokens
     budget = _MOST_HELD_OUT_LINES // len(line_counts)
     blocks: list[ScoreBlock] = []
     for index, batches in traces.read("calibrating", cycles):
-        scorer = Scorer(model, FieldsTokenizer(cycles), _CHUNK_LINES)
+        scorer = Scorer(model, lambda: FieldsTokenizer(cycles))
+        stream = scorer.open_stream()
         total = line_counts[index]
         first = max(int(total * (1 - _HELD_OUT_SHARE)), total - budget)
         count = 0
@@ -282,7 +284,7 @@ def _score_held_out(
             begin = max(0, first - warm_up - count)
             count += len(lines)
             if begin < len(lines):
-                block = scorer.score(lines[begin:])
+                block = scorer.score([(stream, lines[begin:])])[0]
                 if count > first:
                     blocks.append(block)
     return blocks

@@ -10,7 +10,9 @@ from safetensors.torch import load as load_safetensors
 from ecustream.errors import BundleError
 from ecustream.scoring.fields import FieldsTokenizer
 from ecustream.scoring.manifest import BundleFiles, read_bundle
+from ecustream.scoring.network import AnyNetwork
 from ecustream.scoring.qwen2 import Qwen2
+from ecustream.scoring.scorer import Scorer
 from ecustream.traffic import Stream
 from ecustream.units import duration
 
@@ -18,7 +20,7 @@ __all__ = ["Bundle", "load_bundle"]
 
 
 class Bundle:
-    """The model of a bundle, and tokenizers for it.
+    """The network of a bundle, and tokenizers for it.
 
     Args:
         files: what `read_bundle` gave.
@@ -41,13 +43,12 @@ class Bundle:
         except (ValueError, SafetensorError) as error:
             raise BundleError(f"{self.path}: model.safetensors cannot be read: {error}") from None
         try:
-            self.model = Qwen2(config, weights)
+            self.network: AnyNetwork = Qwen2(config, weights)
             tokenizer = self.new_tokenizer()
             tokenizer.check_json(files.data["tokenizer.json"].decode(errors="replace"))
-            if tokenizer.vocabulary_size != self.model.vocab:
-                raise BundleError(
-                    f"bundle.json lists {tokenizer.vocabulary_size} tokens, the model has {self.model.vocab}"
-                )
+            if tokenizer.vocabulary_size != self.network.vocab:
+                theirs = f"{tokenizer.vocabulary_size} tokens, the model has {self.network.vocab}"
+                raise BundleError(f"bundle.json lists {theirs}")
         except BundleError as error:
             raise BundleError(f"{self.path}: {error}") from None
         self._words: FieldsTokenizer | None = None
@@ -56,6 +57,10 @@ class Bundle:
     def new_tokenizer(self) -> FieldsTokenizer:
         """A tokenizer in its initial state, for one stream."""
         return FieldsTokenizer({pdu.key: pdu.cycle_ns for pdu in self.info.pdus})
+
+    def new_scorer(self) -> Scorer:
+        """A scorer over the network, with no stream yet."""
+        return Scorer(self.network, self.new_tokenizer)
 
     def expectation(self, token: int, stream: Stream) -> str | None:
         """What a token means for a line of `stream`, in words; None where it means nothing to people."""

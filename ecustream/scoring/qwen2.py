@@ -1,27 +1,29 @@
-"""Qwen2 with a sliding window in every layer, computed over a rolling key/value cache.
+"""Qwen2 with a sliding window in every layer, computed over rolling key/value caches on a CPU.
 
-The cache holds keys and values in order in a buffer of `2 * window + max_chunk` positions; when a chunk
+A cache holds keys and values in order in a buffer of `2 * window + max_chunk` positions; when a chunk
 does not fit, the last `window - 1` positions move to the front. A token therefore attends to exactly
 the same `window` positions (itself included) as in one whole forward pass with the sliding-window mask
 that the model was trained with, and a stream costs the same after any number of tokens.
-Architecture: Qwen2 technical report, arXiv 2407.10671; weights in the layout of Hugging Face's
-`Qwen2ForCausalLM`, which is the oracle in the tests.
+Hugging Face's `Qwen2ForCausalLM` is the oracle in the tests.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from ecustream.errors import BundleError
-from ecustream.scoring.rope import FixedPointRope
+from ecustream.scoring.attention import WindowAttention
+from ecustream.scoring.network import Serving, Surprisal, surprisal_of
+from ecustream.scoring.products import fast_products
+from ecustream.scoring.qwen2_weights import Qwen2Weights
 
 __all__ = ["Qwen2", "Window", "receptive_field"]
 
-_QUERY_BLOCK = 64
-"""Queries that attend at once: small, so that few keys outside the window are multiplied in vain."""
+_ROTATIONS_AHEAD = 1024
 
 
 def receptive_field(layers: int, window: int) -> int:
@@ -30,189 +32,174 @@ def receptive_field(layers: int, window: int) -> int:
 
 
 class Window:
-    """The state of one stream: its cached keys and values and its position."""
+    """The state of one stream: its cached keys and values, its position, and what follows its last token."""
 
-    def __init__(self, model: "Qwen2", max_chunk: int) -> None:
-        capacity = 2 * model.window + max_chunk
-        shape = (model.layers, 2, model.kv_heads, capacity, model.head_dim)
-        self.cache = torch.zeros(shape)
+    def __init__(self, weights: Qwen2Weights, capacity: int) -> None:
+        shape = (weights.layers, 2, weights.kv_heads, capacity, weights.head_dim)
+        self.cache = torch.zeros(shape, dtype=weights.dtype)
         self.filled = 0
         self.position = 0
         self.since_reset = 0
-        self.max_chunk = max_chunk
-        self.last_logits: torch.Tensor | None = None
+        self.last_logits = torch.zeros(weights.vocab)
+        self._rope = weights.rope
+        self._rotations = torch.empty(0, weights.head_dim // 2, dtype=torch.complex64)
+        self._rotations_from = 0
 
     def reset(self) -> None:
         """Forget everything, as after a gap in the capture."""
         self.filled = 0
         self.since_reset = 0
-        self.last_logits = None
+        # Nothing came before the first token: a uniform guess.
+        self.last_logits.zero_()
+
+    def rotations(self, count: int) -> torch.Tensor:
+        """Rotations of the next `count` positions, made for many chunks at once."""
+        first = self.position - self._rotations_from
+        if first < 0 or first + count > len(self._rotations):
+            self._rotations = self._rope.rotations(self.position, max(count, _ROTATIONS_AHEAD))
+            self._rotations_from, first = self.position, 0
+        return self._rotations[first : first + count]
 
 
 class Qwen2:
-    """A frozen Qwen2 for scoring: logits for a chunk of tokens that continue a `Window`.
+    """A frozen Qwen2 for scoring; a `Network` served from a rolling cache.
 
     Args:
         config: the Hugging Face `config.json` as a mapping.
         weights: tensors by Hugging Face name.
+        max_chunk: tokens that one stream may add in a call.
+        dtype: of products, keys and values; what is summed over layers stays in fp32.
 
     Raises:
         BundleError: not every layer slides, or a weight is missing or has the wrong shape.
     """
 
-    def __init__(self, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
-        if not isinstance(config, Mapping):
-            raise BundleError("config.json: is not an object")
-        self.layers = _positive(config, "num_hidden_layers")
-        self.hidden = _positive(config, "hidden_size")
-        self.heads = _positive(config, "num_attention_heads")
-        self.kv_heads = _positive(config, "num_key_value_heads")
-        self.window = _positive(config, "sliding_window")
-        self.vocab = _positive(config, "vocab_size")
-        self.eps = _number(config, "rms_norm_eps")
-        if config.get("layer_types") != ["sliding_attention"] * self.layers:
+    serving: Serving = "rolling"
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        weights: Mapping[str, torch.Tensor],
+        *,
+        max_chunk: int = 1024,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.weights = Qwen2Weights(config, weights, dtype=dtype)
+        if self.weights.window is None:
             raise BundleError(
                 "config.json: layer_types must be sliding_attention in every layer; "
                 "a model trained with full attention cannot be served from a rolling cache"
             )
-        if config.get("hidden_act", "silu") != "silu":
-            raise BundleError(f"config.json: hidden_act {config['hidden_act']!r} is not supported, only silu")
-        self.head_dim = _positive(config, "head_dim") if config.get("head_dim") else self.hidden // self.heads
-        if self.heads % self.kv_heads or self.head_dim % 2:
-            raise BundleError("config.json: heads must divide by key/value heads, and head_dim by two")
-        self.rope = FixedPointRope(self.head_dim, _rope_theta(config))
-        self._take_weights(weights)
-        # Row i hides from query i of a block all keys but itself and the `window - 1` before it; blocks
-        # with fewer queries or keys use the corner that fits.
-        distance = torch.arange(_QUERY_BLOCK)[:, None] + self.window - 1
-        distance = distance - torch.arange(_QUERY_BLOCK + self.window - 1)[None]
-        hidden = (distance < 0) | (distance >= self.window)
-        self._whole_mask = torch.zeros(hidden.shape).masked_fill(hidden, float("-inf"))
+        self.window = self.weights.window
+        self.max_chunk = max_chunk
+        self.layers = self.weights.layers
+        self.vocab = self.weights.vocab
+        self.warming_tokens = receptive_field(self.layers, self.window)
+        self.flops_per_token = self.weights.flops_per_token(self.window)
+        self._core = Qwen2Core(self.weights, self.window)
 
-    def _take_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        def weight(name: str, *shape: int) -> torch.Tensor:
-            tensor = weights.get(name)
-            if tensor is None:
-                raise BundleError(f"model.safetensors: tensor {name} is missing")
-            if not bool(torch.isfinite(tensor).all()):
-                raise BundleError(f"model.safetensors: tensor {name} holds values that are no numbers")
-            if tuple(tensor.shape) != shape:
-                raise BundleError(
-                    f"model.safetensors: tensor {name} has shape {tuple(tensor.shape)}, not {shape}"
-                )
-            return tensor.float()
+    def new_stream(self) -> Window:
+        """State of a new stream."""
+        return Window(self.weights, 2 * self.window + self.max_chunk)
 
-        q_rows, kv_rows = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        self.embedding = weight("model.embed_tokens.weight", self.vocab, self.hidden)
-        self.blocks: list[tuple[torch.Tensor, ...]] = []
-        for i in range(self.layers):
-            at = f"model.layers.{i}."
-            rows = (("q", q_rows), ("k", kv_rows), ("v", kv_rows))
-            qkv = torch.cat([weight(f"{at}self_attn.{n}_proj.weight", r, self.hidden) for n, r in rows])
-            qkv_bias = torch.cat([weight(f"{at}self_attn.{n}_proj.bias", r) for n, r in rows])
-            out = weight(f"{at}self_attn.o_proj.weight", self.hidden, q_rows)
-            gate = weights.get(f"{at}mlp.gate_proj.weight")
-            inner = int(gate.shape[0]) if gate is not None else 0
-            gate_up = torch.cat(
-                [weight(f"{at}mlp.{n}_proj.weight", inner, self.hidden) for n in ("gate", "up")]
-            )
-            down = weight(f"{at}mlp.down_proj.weight", self.hidden, inner)
-            norm1 = weight(f"{at}input_layernorm.weight", self.hidden)
-            norm2 = weight(f"{at}post_attention_layernorm.weight", self.hidden)
-            # The norms' weights are folded into the products that follow them.
-            self.blocks.append((qkv * norm1, qkv_bias, out, gate_up * norm2, down))
-        head = weights.get("lm_head.weight")
-        head = self.embedding if head is None else weight("lm_head.weight", self.vocab, self.hidden)
-        self.head = head * weight("model.norm.weight", self.hidden)
-
-    def new_window(self, max_chunk: int) -> Window:
-        """State for a new stream whose chunks have at most `max_chunk` tokens."""
-        return Window(self, max_chunk)
+    @torch.inference_mode()
+    def score(self, ids: npt.NDArray[np.int64], parts: Sequence[tuple[Window, int]]) -> Surprisal:
+        """See `Network.score`."""
+        parts = [(window, count) for window, count in parts if count]
+        check_parts(len(ids), [count for _, count in parts], self.max_chunk)
+        if not parts:
+            return Surprisal(np.empty(0, np.float32), np.empty(0, np.int64))
+        tokens = torch.from_numpy(ids)
+        before = torch.stack([window.last_logits for window, _ in parts])
+        logits = self._logits(tokens, parts)
+        return surprisal_of(logits, before, tokens, [count for _, count in parts])
 
     @torch.inference_mode()
     def logits(self, ids: torch.Tensor, window: Window) -> torch.Tensor:
-        """Logits after each of the n tokens in `ids`, shape (n, vocab); `window` moves on by n."""
-        count = ids.shape[0]
-        start = self._make_room(window, count)
-        cos, sin = self.rope.tables(window.position, count)
-        x = F.embedding(ids, self.embedding)
-        q_end = self.heads * self.head_dim
-        k_end = q_end + self.kv_heads * self.head_dim
-        for layer, (qkv_weight, qkv_bias, out, gate_up, down) in enumerate(self.blocks):
-            qkv = F.linear(self._norm(x), qkv_weight, qkv_bias)
-            q, k, v = qkv[:, :q_end], qkv[:, q_end:k_end], qkv[:, k_end:]
-            keys, values = window.cache[layer, 0], window.cache[layer, 1]
-            keys[:, start : start + count] = self._rotate(k, self.kv_heads, cos, sin)
-            values[:, start : start + count] = v.reshape(count, self.kv_heads, self.head_dim).transpose(0, 1)
-            attended = self._attend(self._rotate(q, self.heads, cos, sin), keys, values, start)
-            x = x + F.linear(attended, out)
-            gate, up = F.linear(self._norm(x), gate_up).chunk(2, dim=1)
-            x = x + F.linear(F.silu(gate) * up, down)
-        window.filled = start + count
-        window.position += count
-        window.since_reset += count
-        return F.linear(self._norm(x), self.head)
+        """Logits after each of the n tokens of one stream, shape (n, vocab); the stream moves on by n."""
+        check_parts(len(ids), [len(ids)], self.max_chunk)
+        return self._logits(ids, [(window, len(ids))])
 
-    def _make_room(self, window: Window, count: int) -> int:
-        if count > window.max_chunk:
-            raise ValueError(f"a chunk of {count} tokens, the window was made for {window.max_chunk}")
+    def _logits(self, ids: torch.Tensor, parts: Sequence[tuple[Window, int]]) -> torch.Tensor:
+        for window, count in parts:
+            self._make_room(window, count)
+        logits = self._core.logits(ids, parts)
+        first = 0
+        for window, count in parts:
+            window.position += count
+            window.since_reset += count
+            first += count
+            window.last_logits.copy_(logits[first - 1])
+        return logits
+
+    def _make_room(self, window: Window, count: int) -> None:
         keep = min(window.filled, self.window - 1)
         if window.filled + count > window.cache.shape[3]:
             kept = window.cache[:, :, :, window.filled - keep : window.filled].clone()
             window.cache[:, :, :, :keep] = kept
             window.filled = keep
-        return window.filled
+
+
+class Qwen2Core:
+    """The layers, over any caches that have room: tokens in, logits out.
+
+    Args:
+        weights: what is computed with.
+        window: tokens that a token attends to, itself included.
+    """
+
+    def __init__(self, weights: Qwen2Weights, window: int) -> None:
+        self._w = weights
+        self._attend = WindowAttention(window, weights.heads, weights.kv_heads, weights.dtype)
+
+    def logits(self, ids: torch.Tensor, parts: Sequence[tuple[Window, int]]) -> torch.Tensor:
+        """Logits after each token, shape (n, vocab); keys and values are appended to the caches."""
+        with fast_products(len(ids)):
+            return self._forward(ids, parts)
+
+    def _forward(self, ids: torch.Tensor, parts: Sequence[tuple[Window, int]]) -> torch.Tensor:
+        w, total = self._w, len(ids)
+        rotations = [window.rotations(count) for window, count in parts]
+        rotation = (rotations[0] if len(parts) == 1 else torch.cat(rotations))[:, None]
+        rotating = w.heads + w.kv_heads
+        attended = torch.empty(total, w.heads, w.head_dim, dtype=w.dtype)
+        x = F.embedding(ids, w.embedding)
+        for index, layer in enumerate(w.blocks):
+            qkv = F.linear(self._norm(x), layer.qkv, layer.qkv_bias).view(total, -1, w.head_dim)
+            pairs = qkv[:, :rotating].float().view(total, rotating, -1, 2)
+            qk = torch.view_as_real(torch.view_as_complex(pairs) * rotation).flatten(2).to(w.dtype)
+            first = 0
+            for window, count in parts:
+                last, start = first + count, window.filled
+                keys, values = window.cache[index, 0], window.cache[index, 1]
+                keys[:, start : start + count] = qk[first:last, w.heads :].transpose(0, 1)
+                values[:, start : start + count] = qkv[first:last, rotating:].transpose(0, 1)
+                self._attend(qk[first:last, : w.heads], keys, values, start, attended[first:last])
+                first = last
+            x = self._add(x, attended.view(total, -1), layer.out)
+            gate, up = F.linear(self._norm(x), layer.gate_up).chunk(2, dim=1)
+            x = self._add(x, F.silu(gate).mul_(up), layer.down)
+        for window, count in parts:
+            window.filled += count
+        return F.linear(F.rms_norm(x, (w.hidden,), eps=w.eps), w.head)
 
     def _norm(self, x: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(x, (self.hidden,), eps=self.eps)
+        return F.rms_norm(x, (self._w.hidden,), eps=self._w.eps).to(self._w.dtype)
 
-    def _rotate(self, x: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        """Split into heads and rotate: (n, heads * d) to (heads, n, d)."""
-        low, high = x.reshape(-1, heads, self.head_dim).transpose(0, 1).chunk(2, dim=2)
-        return torch.cat([low * cos - high * sin, high * cos + low * sin], dim=2)
-
-    def _attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, start: int) -> torch.Tensor:
-        out = torch.empty(q.shape[1], self.heads, self.head_dim)
-        for first in range(0, q.shape[1], _QUERY_BLOCK):
-            block = q[:, first : first + _QUERY_BLOCK]
-            end = start + first + block.shape[1]
-            begin = max(0, start + first - self.window + 1)
-            attended = F.scaled_dot_product_attention(
-                block[None],
-                keys[None, :, begin:end],
-                values[None, :, begin:end],
-                attn_mask=self._mask(block.shape[1], end - begin),
-                enable_gqa=self.kv_heads != self.heads,
-            )
-            out[first : first + block.shape[1]] = attended[0].transpose(0, 1)
-        return out.view(q.shape[1], -1)
-
-    def _mask(self, queries: int, keys: int) -> torch.Tensor:
-        """Additive mask of the last `queries` of `keys` positions: causal, and at most `window` back."""
-        first = self.window - 1 + queries - keys
-        return self._whole_mask[:queries, first : first + keys]
+    def _add(self, x: torch.Tensor, change: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """`x` and a product with `weight`, in fp32."""
+        if weight.dtype == x.dtype:
+            return torch.addmm(x, change, weight.t())
+        return x + F.linear(change, weight)
 
 
-def _number(config: Mapping[str, Any], key: str) -> float:
-    value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BundleError(f"config.json: {key} is {value!r}, but must be a number")
-    return float(value)
+def check_parts(tokens: int, counts: Sequence[int], max_chunk: int) -> None:
+    """Refuse counts that do not add up, or are too large for the states.
 
-
-def _positive(config: Mapping[str, Any], key: str) -> int:
-    value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-        raise BundleError(f"config.json: {key} is {value!r}, but must be a positive whole number")
-    return value
-
-
-def _rope_theta(config: Mapping[str, Any]) -> float:
-    """Base of the rotary phases; transformers 5 keeps it in `rope_parameters`, 4 at the top."""
-    parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(parameters, Mapping):
-        raise BundleError(f"config.json: rope_parameters is {parameters!r}, but must be an object")
-    kind = parameters.get("rope_type", "default")
-    if kind != "default":
-        raise BundleError(f"config.json: rope_type {kind!r} is not supported: its phases change with length")
-    return _number({"rope_theta": 1e4, **config, **parameters}, "rope_theta")
+    Raises:
+        ValueError: so.
+    """
+    if sum(counts) != tokens:
+        raise ValueError(f"{tokens} tokens, but the streams' counts add up to {sum(counts)}")
+    if any(count > max_chunk for count in counts):
+        raise ValueError(f"a chunk of {max(counts)} tokens, the states were made for {max_chunk}")

@@ -10,22 +10,35 @@ import math
 
 import torch
 
-__all__ = ["FixedPointRope"]
+__all__ = ["FixedPointRope", "wrapped"]
 
 
 class FixedPointRope:
-    """Cosine and sine tables for a head size and base, for any int64 position."""
+    """Rotations for a head size and base, for any position."""
 
     def __init__(self, head_dim: int, theta: float) -> None:
         exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
         turns_per_token = theta**-exponents / (2 * math.pi)
         self._step = torch.tensor([round(t * 2**64) for t in turns_per_token.tolist()], dtype=torch.int64)
 
-    def tables(self, start: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine and sine, each of shape (count, head_dim / 2) in fp32, of positions `start` and on."""
+    def to(self, device: torch.device) -> "FixedPointRope":
+        """The same rotations, computed on a device."""
+        self._step = self._step.to(device)
+        return self
+
+    def angles(self, positions: torch.Tensor) -> torch.Tensor:
+        """Angles in radians at int64 positions of any shape, shape (..., head_dim / 2) in fp64."""
+        phase = positions[..., None] * self._step
+        return phase.double() * (2 * math.pi / 2**64)
+
+    def rotations(self, start: int, count: int) -> torch.Tensor:
+        """`cos + i sin` of positions `start` and on, shape (count, head_dim / 2) in complex64."""
         # Python integers have no width: reduce before the tensor, so that no position overflows int64.
-        first = (start + 2**63) % 2**64 - 2**63
-        positions = torch.arange(count, dtype=torch.int64) + first
-        phase = positions[:, None] * self._step
-        angle = phase.double() * (2 * math.pi / 2**64)
-        return angle.cos().float(), angle.sin().float()
+        positions = torch.arange(count, dtype=torch.int64) + wrapped(start)
+        angles = self.angles(positions)
+        return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+
+
+def wrapped(position: int) -> int:
+    """A position as int64 arithmetic has it: modulo 2^64, signed."""
+    return (position + 2**63) % 2**64 - 2**63

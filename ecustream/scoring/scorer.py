@@ -1,77 +1,90 @@
-"""Lines in, surprisal out: one stream scored chunk by chunk over its rolling window."""
+"""Lines in, surprisal out: any number of streams scored together, each with a state of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
 from ecustream.scores import FIELDS, ScoreBlock
-from ecustream.scoring.fields import FieldsTokenizer
-from ecustream.scoring.qwen2 import Qwen2, receptive_field
+from ecustream.scoring.fields import Encoded, FieldsTokenizer
+from ecustream.scoring.network import AnyNetwork, StreamState, Surprisal
 from ecustream.traffic import Line
 
-__all__ = ["Scorer"]
+__all__ = ["ScoredStream", "Scorer"]
 
 
-class Scorer:
-    """Scores the lines of one stream; the size of the chunks never changes a score.
+class ScoredStream:
+    """What is remembered of one stream: one interface's traffic, or one trace's."""
 
-    Args:
-        model: the network.
-        tokenizer: turns lines to ids; this scorer owns its state.
-        chunk_lines: at most so many lines are computed at once; more are split.
-    """
-
-    def __init__(self, model: Qwen2, tokenizer: FieldsTokenizer, chunk_lines: int = 128) -> None:
-        self._model = model
-        self._tokenizer = tokenizer
-        self._chunk_lines = chunk_lines
-        self._window = model.new_window(max_chunk=3 * chunk_lines)
-        self._receptive_field = receptive_field(model.layers, model.window)
+    def __init__(self, tokenizer: FieldsTokenizer, state: StreamState) -> None:
+        self.tokenizer = tokenizer
+        self.state = state
 
     def reset(self) -> None:
         """Start again after a gap in the stream; the next lines are marked as warming."""
-        self._window.reset()
-        self._tokenizer.reset()
+        self.state.reset()
+        self.tokenizer.reset()
 
-    def score(self, lines: Sequence[Line]) -> ScoreBlock:
-        """Score `lines`, which follow those of the previous call."""
-        parts = [
-            self._score_chunk(lines[i : i + self._chunk_lines])
-            for i in range(0, len(lines), self._chunk_lines)
+
+class Scorer:
+    """Scores the lines of streams; how they are cut into calls never changes a score.
+
+    Args:
+        network: scores tokens.
+        new_tokenizer: makes a tokenizer in its initial state, one for each stream.
+    """
+
+    def __init__(self, network: AnyNetwork, new_tokenizer: Callable[[], FieldsTokenizer]) -> None:
+        self._network = network
+        self._new_tokenizer = new_tokenizer
+
+    def open_stream(self) -> ScoredStream:
+        """A new stream, of which nothing is known yet."""
+        return ScoredStream(self._new_tokenizer(), self._network.new_stream())
+
+    def score(self, batch: Sequence[tuple[ScoredStream, Sequence[Line]]]) -> list[ScoreBlock]:
+        """Score lines that follow those of the previous call.
+
+        Args:
+            batch: streams, none twice, each with its next lines.
+
+        Returns:
+            A block for each stream, in the order of `batch`.
+        """
+        encoded = [stream.tokenizer.encode(lines) for stream, lines in batch]
+        seen = [stream.state.since_reset for stream, _ in batch]
+        said = self._surprisal([stream for stream, _ in batch], encoded)
+        return [self._block(batch[i][1], encoded[i], said[i], seen[i]) for i in range(len(batch))]
+
+    def _surprisal(self, streams: Sequence[ScoredStream], encoded: Sequence[Encoded]) -> list[Surprisal]:
+        """The network takes at most `max_chunk` tokens of a stream at once, so long chunks take turns."""
+        step = self._network.max_chunk
+        longest = max((len(e.ids) for e in encoded), default=0)
+        said: list[list[Surprisal]] = [[] for _ in encoded]
+        for first in range(0, longest, step):
+            parts = [e.ids[first : first + step] for e in encoded]
+            states = [(stream.state, len(part)) for stream, part in zip(streams, parts, strict=True)]
+            all_said = self._network.score(np.concatenate(parts), states)
+            ends = np.cumsum([len(part) for part in parts])
+            for mine, end, part in zip(said, ends.tolist(), parts, strict=True):
+                cut = slice(end - len(part), end)
+                mine.append(Surprisal(all_said.nats[cut], all_said.best[cut]))
+        return [
+            Surprisal(
+                np.concatenate([np.empty(0, np.float32), *(s.nats for s in mine)]),
+                np.concatenate([np.empty(0, np.int64), *(s.best for s in mine)]),
+            )
+            for mine in said
         ]
-        if len(parts) == 1:
-            return parts[0]
-        width = len(FIELDS)
-        return ScoreBlock(
-            list(lines),
-            np.concatenate([p.field_nats for p in parts] or [np.empty((0, width), np.float32)]),
-            np.concatenate([p.tokens for p in parts] or [np.empty(0, np.int64)]),
-            np.concatenate([p.expected for p in parts] or [np.empty((0, width), np.int64)]),
-            np.concatenate([p.warming for p in parts] or [np.empty(0, np.bool_)]),
-        )
 
-    @torch.inference_mode()
-    def _score_chunk(self, lines: Sequence[Line]) -> ScoreBlock:
-        encoded = self._tokenizer.encode(lines)
-        window = self._window
-        seen = window.since_reset
-        ids = torch.from_numpy(encoded.ids)
-        previous = window.last_logits
-        if previous is None:
-            # Nothing came before the first token: a uniform guess.
-            previous = torch.zeros(1, self._model.vocab)
-        logits = self._model.logits(ids, window)
-        window.last_logits = logits[-1:].clone()
-        predicted = torch.log_softmax(torch.cat([previous, logits[:-1]]), dim=1)
-        nats = -predicted.gather(1, ids[:, None])[:, 0].numpy()
-        best = predicted.argmax(dim=1).numpy()
+    def _block(self, lines: Sequence[Line], encoded: Encoded, said: Surprisal, seen: int) -> ScoreBlock:
         count = len(lines)
         field_nats = np.full((count, len(FIELDS)), np.nan, dtype=np.float32)
         expected = np.full((count, len(FIELDS)), -1, dtype=np.int64)
-        field_nats[encoded.line_of, encoded.fields] = nats
-        expected[encoded.line_of, encoded.fields] = best
+        field_nats[encoded.line_of, encoded.fields] = said.nats
+        expected[encoded.line_of, encoded.fields] = said.best
         tokens = np.bincount(encoded.line_of, minlength=count)
-        # A line is warming if its first token could not yet look back over the whole receptive field.
-        first_token = np.concatenate([[0], np.cumsum(tokens)[:-1]]) + seen
-        return ScoreBlock(list(lines), field_nats, tokens, expected, first_token < self._receptive_field)
+        # A line is warming if its first token could not yet look back as far as in a long stream.
+        first_token = np.cumsum(tokens) - tokens + seen
+        return ScoreBlock(
+            list(lines), field_nats, tokens, expected, first_token < self._network.warming_tokens
+        )

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from ecustream.errors import BundleError, EcustreamError
 from ecustream.scoring.bundle import load_bundle
 from ecustream.scoring.manifest import BundlePdu, read_bundle, write_bundle
+from ecustream.scoring.qwen2 import Qwen2
 from tests.scoring.bundles import PDUS, bundle_files, bundle_info
 from tests.scoring.tiny import CYCLES_NS, make_stream
 
@@ -61,11 +62,12 @@ def test_a_bundle_is_read_back_as_it_was_written(path: Path) -> None:
 def test_a_bundle_opens_with_transformers_and_gives_the_same_logits(path: Path) -> None:
     """`from_pretrained` needs nothing of ours, and scores as the served model does."""
     theirs = AutoModelForCausalLM.from_pretrained(path)
-    ours = load_bundle(path).model
+    ours = load_bundle(path).network
+    assert isinstance(ours, Qwen2)
     ids = torch.arange(60)
     with torch.no_grad():
         expected = theirs(ids[None], use_cache=False).logits[0]
-    torch.testing.assert_close(ours.logits(ids, ours.new_window(60)), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(ours.logits(ids, ours.new_stream()), expected, atol=1e-4, rtol=0)
     assert Tokenizer.from_file(str(path / "tokenizer.json")).get_vocab_size() == ours.vocab
 
 
@@ -86,7 +88,7 @@ def test_tokenizers_of_a_bundle_share_no_state(path: Path) -> None:
     """Each stream gets a tokenizer of its own that begins without a state."""
     bundle = load_bundle(path)
     assert bundle.new_tokenizer() is not bundle.new_tokenizer()
-    assert bundle.new_tokenizer().vocabulary_size == bundle.model.vocab
+    assert bundle.new_tokenizer().vocabulary_size == bundle.network.vocab
 
 
 @pytest.mark.parametrize("name", FILES)

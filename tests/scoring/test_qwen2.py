@@ -30,7 +30,7 @@ def rolled(model: Qwen2, ids: torch.Tensor, sizes: Sequence[int] | int, window: 
     """Logits of `ids` in chunks of these sizes."""
     parts = torch.split(ids, sizes if isinstance(sizes, int) else list(sizes))
     if window is None:
-        window = model.new_window(max(len(part) for part in parts))
+        window = model.new_stream()
     return torch.cat([model.logits(part, window) for part in parts])
 
 
@@ -48,7 +48,8 @@ def test_any_chunk_size_gives_the_logits_of_one_whole_pass(
     model = oracle(window, layers=layers, kv_heads=kv_heads)
     ids = random_ids(6 * window + 5)
     expected = oracle_logits(model, ids)
-    logits = rolled(served(model), ids, chunk_tokens(chunk, window))
+    size = chunk_tokens(chunk, window)
+    logits = rolled(served(model, max_chunk=size), ids, size)
     torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=0)
     torch.testing.assert_close(nll(logits, ids), nll(expected, ids), atol=TOLERANCE, rtol=0)
 
@@ -57,24 +58,24 @@ def test_many_slides_of_the_cache_change_nothing() -> None:
     """A buffer that slides every few tokens still equals one whole pass at the end."""
     model = oracle(3, layers=1)
     ids = random_ids(550)
-    logits = rolled(served(model), ids, [1, 2, 3, 5] * 50)
+    logits = rolled(served(model, max_chunk=5), ids, [1, 2, 3, 5] * 50)
     torch.testing.assert_close(logits[-99:], oracle_logits(model, ids)[-99:], atol=TOLERANCE, rtol=0)
 
 
 def test_a_window_of_one_token_sees_itself_alone() -> None:
     """The window counts the token itself, so with a window of one the past does not matter."""
-    model = served(oracle(1))
+    model = served(oracle(1), max_chunk=4)
     ids = random_ids(9)
-    alone = torch.cat([model.logits(ids[i : i + 1], model.new_window(1)) for i in range(9)])
+    alone = torch.cat([model.logits(ids[i : i + 1], model.new_stream()) for i in range(9)])
     torch.testing.assert_close(rolled(model, ids, 4), alone, atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("offset", [10**6, 2**24, 10**12, 2**63 - 40, 2**64 - 40, 10**30])
 def test_scores_do_not_depend_on_how_old_the_stream_is(offset: int) -> None:
     """From any position on, also across the ends of 63 and 64 bits, a stream scores as from zero."""
-    model = served(oracle(24))
+    model = served(oracle(24), max_chunk=25)
     ids = random_ids(120)
-    young, old = model.new_window(25), model.new_window(25)
+    young, old = model.new_stream(), model.new_stream()
     old.position = offset
     expected, logits = rolled(model, ids, 25, young), rolled(model, ids, 25, old)
     torch.testing.assert_close(nll(logits, ids), nll(expected, ids), atol=TOLERANCE, rtol=0)
@@ -84,7 +85,7 @@ def test_scores_do_not_depend_on_how_old_the_stream_is(offset: int) -> None:
 @pytest.mark.parametrize(("window", "layers"), [(4, 2), (3, 4), (9, 1)])
 def test_replaying_the_receptive_field_reproduces_a_running_stream(window: int, layers: int) -> None:
     """The receptive field's tokens, replayed from nothing, give the running scores; one fewer does not."""
-    model = served(oracle(window, layers=layers))
+    model = served(oracle(window, layers=layers), max_chunk=40)
     ids = random_ids(200)
     running = rolled(model, ids, 7)
     enough = receptive_field(layers, window)
@@ -99,8 +100,8 @@ def test_replaying_the_receptive_field_reproduces_a_running_stream(window: int, 
 
 def test_reset_forgets_every_token() -> None:
     """After a reset a stream scores as a new one."""
-    model = served(oracle(24))
-    window = model.new_window(30)
+    model = served(oracle(24), max_chunk=30)
+    window = model.new_stream()
     rolled(model, random_ids(100, seed=1), 30, window)
     window.reset()
     ids = random_ids(60)
@@ -110,9 +111,9 @@ def test_reset_forgets_every_token() -> None:
 
 def test_streams_over_one_model_do_not_see_each_other() -> None:
     """Two streams fed in turns give what each of them gives alone."""
-    model = served(oracle(24))
+    model = served(oracle(24), max_chunk=9)
     ids = random_ids(200, seed=1), random_ids(200, seed=2)
-    windows = model.new_window(9), model.new_window(9)
+    windows = model.new_stream(), model.new_stream()
     turns: list[list[torch.Tensor]] = [[], []]
     for i in range(0, 200, 9):
         for turn, stream, window in zip(turns, ids, windows, strict=True):
@@ -144,8 +145,8 @@ def living_tensors() -> tuple[int, int]:
 
 def test_memory_stays_flat_over_many_tokens() -> None:
     """Once the window is full no further tensor stays alive, and the cache is never reallocated."""
-    model = served(oracle(20, layers=1))
-    window = model.new_window(40)
+    model = served(oracle(20, layers=1), max_chunk=40)
+    window = model.new_stream()
     place, shape = window.cache.data_ptr(), window.cache.shape
     ids = random_ids(4000)
     sizes = [1, 40, 3, 36, 20] * 20
@@ -160,8 +161,8 @@ def test_memory_stays_flat_over_many_tokens() -> None:
 @pytest.mark.parametrize("window", [20, 270])
 def test_no_mask_is_made_once_the_window_is_full(window: int) -> None:
     """What a full window needs was made during warm-up: no chunk builds a mask again."""
-    model = served(oracle(window, layers=1))
-    state = model.new_window(2)
+    model = served(oracle(window, layers=1), max_chunk=2)
+    state = model.new_stream()
     rolled(model, random_ids(window + 5), 1, state)
     with Operations() as operations:
         rolled(model, random_ids(5), 1, state)
@@ -171,6 +172,6 @@ def test_no_mask_is_made_once_the_window_is_full(window: int) -> None:
 
 def test_a_chunk_larger_than_the_window_was_made_for_is_refused() -> None:
     """The buffer has room for `max_chunk` tokens, and says so instead of overwriting."""
-    model = served(oracle(24))
-    with pytest.raises(ValueError, match="a chunk of 6 tokens, the window was made for 5"):
-        model.logits(random_ids(6), model.new_window(5))
+    model = served(oracle(24), max_chunk=5)
+    with pytest.raises(ValueError, match="a chunk of 6 tokens, the states were made for 5"):
+        model.logits(random_ids(6), model.new_stream())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ecustream.scores import FIELD_STATE, ScoreBlock
 from ecustream.scoring.fields import FieldsTokenizer
-from ecustream.scoring.qwen2 import receptive_field
+from ecustream.scoring.qwen2 import Qwen2, receptive_field
 from ecustream.scoring.scorer import Scorer
 from ecustream.traffic import Line
 from tests.scoring.tiny import CYCLES_NS, make_line, make_lines, oracle, oracle_logits, served
@@ -32,9 +32,25 @@ def model() -> Any:
     return oracle(WINDOW, layers=LAYERS, vocabulary=VOCABULARY)
 
 
-def scorer(chunk_lines: int = 128) -> Scorer:
-    """A scorer of one new stream."""
-    return Scorer(served(model()), FieldsTokenizer(CYCLES_NS), chunk_lines)
+class OneStream:
+    """A scorer with one new stream."""
+
+    def __init__(self, network: Qwen2) -> None:
+        self._scorer = Scorer(network, lambda: FieldsTokenizer(CYCLES_NS))
+        self._stream = self._scorer.open_stream()
+
+    def score(self, lines: Sequence[Line]) -> ScoreBlock:
+        """Scores of the next lines."""
+        return self._scorer.score([(self._stream, lines)])[0]
+
+    def reset(self) -> None:
+        """Start again after a gap."""
+        self._stream.reset()
+
+
+def scorer(max_chunk: int = 384) -> OneStream:
+    """A new stream whose lines are computed at most so many tokens at a time."""
+    return OneStream(served(model(), max_chunk=max_chunk))
 
 
 def random_lines(count: int, seed: int) -> list[Line]:
@@ -97,7 +113,7 @@ def test_scores_are_those_of_one_whole_pass_however_lines_are_chunked(
     lines: list[Line], data: st.DataObject
 ) -> None:
     """Calls of any size, split inside into any chunks, never change a score, a count or a flag."""
-    under_test = scorer(chunk_lines=data.draw(st.integers(1, 9)))
+    under_test = scorer(max_chunk=data.draw(st.integers(1, 20)))
     blocks = [under_test.score(lines[part]) for part in data.draw(chunks(len(lines)))]
     assert_same(joined(blocks), reference(lines))
 
@@ -106,7 +122,7 @@ def test_scores_are_those_of_one_whole_pass_however_lines_are_chunked(
 def test_a_long_stream_is_scored_as_one_whole_pass(size: int) -> None:
     """Many lines, across many slides of the cache, with what the model expected instead."""
     lines = random_lines(150, seed=3)
-    under_test = scorer(chunk_lines=10)
+    under_test = scorer(max_chunk=23)
     block = joined([under_test.score(lines[i : i + size]) for i in range(0, len(lines), size)])
     expected = reference(lines)
     assert_same(block, expected)
@@ -127,7 +143,7 @@ def test_the_first_token_of_every_chunk_is_scored() -> None:
 def test_warming_marks_the_lines_that_cannot_look_back_over_the_receptive_field() -> None:
     """Token t is predicted from t tokens; lines whose first token has fewer than the field are marked."""
     lines = make_lines([(STREAMS[0], 10_000_000, 1)] * 12)
-    under_test = scorer(chunk_lines=5)
+    under_test = scorer(max_chunk=11)
     # The first line has three tokens, the others two: line i begins at token 2 i + 1, the first at 0.
     expected = [(2 * i + 1 if i else 0) < FIELD_TOKENS for i in range(12)]
     assert under_test.score(lines).warming.tolist() == expected
@@ -168,7 +184,7 @@ def test_two_streams_over_one_model_do_not_see_each_other() -> None:
     """Scorers that share a model and are fed in turns give what each gives alone."""
     shared = served(model())
     lines = random_lines(60, seed=1), random_lines(60, seed=2)
-    scorers = [Scorer(shared, FieldsTokenizer(CYCLES_NS)) for _ in lines]
+    scorers = [OneStream(shared) for _ in lines]
     blocks: list[list[ScoreBlock]] = [[], []]
     for i in range(0, 60, 4):
         for stream, under_test, out in zip(lines, scorers, blocks, strict=True):
@@ -180,7 +196,7 @@ def test_two_streams_over_one_model_do_not_see_each_other() -> None:
 def test_lines_are_handed_on_as_they_came() -> None:
     """The block holds the very lines that were scored; no lines give an empty block of the same shape."""
     lines = random_lines(7, seed=4)
-    block = scorer(chunk_lines=3).score(lines)
+    block = scorer(max_chunk=7).score(lines)
     assert all(a is b for a, b in zip(block.lines, lines, strict=True))
     empty = scorer().score([])
     assert empty.lines == []
@@ -189,10 +205,10 @@ def test_lines_are_handed_on_as_they_came() -> None:
     assert list(empty.rows()) == []
 
 
-@pytest.mark.parametrize("chunk_lines", [1, 4])
-def test_a_chunk_of_nothing_but_state_changes_fits(chunk_lines: int) -> None:
-    """Three tokens a line is the most a line can have, and a full chunk of such lines has room."""
+@pytest.mark.parametrize("max_chunk", [1, 4])
+def test_a_line_may_be_cut_anywhere(max_chunk: int) -> None:
+    """Where a network takes fewer tokens at once than a line has, the line's tokens still end up in it."""
     lines = [make_line(i, STREAMS[0], None, i % 3) for i in range(20)]
-    block = scorer(chunk_lines).score(lines)
+    block = scorer(max_chunk).score(lines)
     assert block.tokens.tolist() == [3] * 20
     assert_same(block, reference(lines))

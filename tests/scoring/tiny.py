@@ -60,9 +60,16 @@ def config_of(model: Any) -> dict[str, Any]:
     return config
 
 
-def served(model: Any, changes: Mapping[str, Any] | None = None) -> Qwen2:
+def served(
+    model: Any,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    max_chunk: int = 1024,
+    dtype: torch.dtype = torch.float32,
+) -> Qwen2:
     """The oracle's weights in our own Qwen2, with some keys of its configuration replaced."""
-    return Qwen2(config_of(model) | dict(changes or {}), model.state_dict())
+    config = config_of(model) | dict(changes or {})
+    return Qwen2(config, model.state_dict(), max_chunk=max_chunk, dtype=dtype)
 
 
 def make_stream(index: int, key: str) -> Stream:

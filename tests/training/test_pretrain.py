@@ -88,7 +88,7 @@ def test_the_trained_model_is_one_that_can_be_streamed() -> None:
     result = trained([cycle(600)], [cycle(200)], max_steps=10, layers=2)
     ours = Qwen2(result.model.config.to_dict(), result.model.state_dict())
     ids = torch.from_numpy(cycle(60).ids.astype(np.int64))
-    window = ours.new_window(7)
+    window = ours.new_stream()
     rolled = torch.cat([ours.logits(part, window) for part in torch.split(ids, 7)])
     with torch.no_grad():
         expected = result.model(ids[None], use_cache=False).logits[0]
