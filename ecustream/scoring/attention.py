@@ -20,9 +20,17 @@ class WindowAttention:
         heads: query heads.
         kv_heads: heads of keys and values, each shared by `heads / kv_heads` query heads.
         dtype: of queries, keys and values.
+        device: where they are.
     """
 
-    def __init__(self, window: int, heads: int, kv_heads: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        window: int,
+        heads: int,
+        kv_heads: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> None:
         self.window = window
         self._kv_heads = kv_heads
         self._group = heads // kv_heads
@@ -31,9 +39,12 @@ class WindowAttention:
         distance = torch.arange(_QUERY_BLOCK)[:, None] + window - 1
         distance = distance - torch.arange(_QUERY_BLOCK + window - 1)[None]
         hidden = (distance < 0) | (distance >= window)
-        mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, float("-inf"))
+        mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, float("-inf")).to(device)
         self._mask = mask
-        self._whole_mask = mask.repeat(self._group, 1)[None]
+        # A full block hides nothing but the oldest and the newest of its keys.
+        self._edge = min(_QUERY_BLOCK, window)
+        rows = mask.repeat(self._group, 1)
+        self._oldest, self._newest = rows[:, : self._edge].contiguous(), rows[:, window:].contiguous()
 
     def __call__(
         self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, start: int, out: torch.Tensor
@@ -78,7 +89,9 @@ class WindowAttention:
             # (group, blocks * 64, d) to (blocks, group * 64, d)
             query = queries[head].reshape(group, blocks, _QUERY_BLOCK, size).transpose(0, 1)
             query = query.reshape(blocks, group * _QUERY_BLOCK, size)
-            weights = torch.baddbmm(self._whole_mask, query, key.transpose(1, 2))
+            weights = torch.bmm(query, key.transpose(1, 2))
+            weights[:, :, : self._edge] += self._oldest
+            weights[:, :, self.window :] += self._newest
             weights = torch.softmax(weights, dim=2)
             attended = torch.bmm(weights, value).view(blocks, group, _QUERY_BLOCK, size)
             out[head].view(group, blocks, _QUERY_BLOCK, size).copy_(attended.transpose(0, 1))

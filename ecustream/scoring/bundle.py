@@ -11,8 +11,9 @@ from ecustream.errors import BundleError
 from ecustream.scoring.fields import FieldsTokenizer
 from ecustream.scoring.manifest import BundleFiles, read_bundle
 from ecustream.scoring.network import AnyNetwork
-from ecustream.scoring.qwen2 import Qwen2
+from ecustream.scoring.networks import open_network
 from ecustream.scoring.scorer import Scorer
+from ecustream.stages import StageClock
 from ecustream.traffic import Stream
 from ecustream.units import duration
 
@@ -24,12 +25,22 @@ class Bundle:
 
     Args:
         files: what `read_bundle` gave.
+        max_streams: streams that are scored together.
+        device: where the network is computed; None is the CPU.
+        dtype: of its products, keys and values.
 
     Raises:
         BundleError: the model cannot be read, cannot be streamed, or does not fit the tokenizer.
     """
 
-    def __init__(self, files: BundleFiles) -> None:
+    def __init__(
+        self,
+        files: BundleFiles,
+        *,
+        max_streams: int = 1,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.path = files.path
         self.info = files.info
         if self.info.tokenizer != FieldsTokenizer.name:
@@ -43,7 +54,15 @@ class Bundle:
         except (ValueError, SafetensorError) as error:
             raise BundleError(f"{self.path}: model.safetensors cannot be read: {error}") from None
         try:
-            self.network: AnyNetwork = Qwen2(config, weights)
+            self.network: AnyNetwork = open_network(
+                config,
+                weights,
+                window_tokens=self.info.window_tokens,
+                warming_tokens=self.info.receptive_field_tokens,
+                max_streams=max_streams,
+                device=device,
+                dtype=dtype,
+            )
             tokenizer = self.new_tokenizer()
             tokenizer.check_json(files.data["tokenizer.json"].decode(errors="replace"))
             if tokenizer.vocabulary_size != self.network.vocab:
@@ -58,9 +77,9 @@ class Bundle:
         """A tokenizer in its initial state, for one stream."""
         return FieldsTokenizer({pdu.key: pdu.cycle_ns for pdu in self.info.pdus})
 
-    def new_scorer(self) -> Scorer:
-        """A scorer over the network, with no stream yet."""
-        return Scorer(self.network, self.new_tokenizer)
+    def new_scorer(self, clock: StageClock | None = None) -> Scorer:
+        """A scorer over the network, with no stream yet; `clock` is told where its time goes."""
+        return Scorer(self.network, self.new_tokenizer, clock)
 
     def expectation(self, token: int, stream: Stream) -> str | None:
         """What a token means for a line of `stream`, in words; None where it means nothing to people."""

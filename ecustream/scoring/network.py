@@ -98,4 +98,4 @@ def surprisal_of(
         first += count
     nats = -torch.log_softmax(predicting, dim=1).gather(1, ids[:, None])[:, 0]
     # numpy finds the largest of a row ten times faster than torch does.
-    return Surprisal(nats.numpy(), predicting.numpy().argmax(axis=1))
+    return Surprisal(nats.cpu().numpy(), predicting.cpu().numpy().argmax(axis=1))

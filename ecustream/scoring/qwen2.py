@@ -36,13 +36,13 @@ class Window:
 
     def __init__(self, weights: Qwen2Weights, capacity: int) -> None:
         shape = (weights.layers, 2, weights.kv_heads, capacity, weights.head_dim)
-        self.cache = torch.zeros(shape, dtype=weights.dtype)
+        self.cache = torch.zeros(shape, dtype=weights.dtype, device=weights.device)
         self.filled = 0
         self.position = 0
         self.since_reset = 0
-        self.last_logits = torch.zeros(weights.vocab)
+        self.last_logits = torch.zeros(weights.vocab, device=weights.device)
         self._rope = weights.rope
-        self._rotations = torch.empty(0, weights.head_dim // 2, dtype=torch.complex64)
+        self._rotations = weights.rope.rotations(0, _ROTATIONS_AHEAD)
         self._rotations_from = 0
 
     def reset(self) -> None:
@@ -150,7 +150,7 @@ class Qwen2Core:
 
     def __init__(self, weights: Qwen2Weights, window: int) -> None:
         self._w = weights
-        self._attend = WindowAttention(window, weights.heads, weights.kv_heads, weights.dtype)
+        self._attend = WindowAttention(window, weights.heads, weights.kv_heads, weights.dtype, weights.device)
 
     def logits(self, ids: torch.Tensor, parts: Sequence[tuple[Window, int]]) -> torch.Tensor:
         """Logits after each token, shape (n, vocab); keys and values are appended to the caches."""
@@ -162,7 +162,7 @@ class Qwen2Core:
         rotations = [window.rotations(count) for window, count in parts]
         rotation = (rotations[0] if len(parts) == 1 else torch.cat(rotations))[:, None]
         rotating = w.heads + w.kv_heads
-        attended = torch.empty(total, w.heads, w.head_dim, dtype=w.dtype)
+        attended = torch.empty(total, w.heads, w.head_dim, dtype=w.dtype, device=w.device)
         x = F.embedding(ids, w.embedding)
         for index, layer in enumerate(w.blocks):
             qkv = F.linear(self._norm(x), layer.qkv, layer.qkv_bias).view(total, -1, w.head_dim)

@@ -69,7 +69,7 @@ class Qwen2Weights:
         if self.heads % self.kv_heads or self.head_dim % 2:
             raise BundleError("config.json: heads must divide by key/value heads, and head_dim by two")
         self.theta = rope_of(config)
-        self.rope = FixedPointRope(self.head_dim, self.theta)
+        self.rope = FixedPointRope(self.head_dim, self.theta).to(self.device)
         self._weights = weights
         self.embedding = self._plain("model.embed_tokens.weight", self.vocab, self.hidden)
         self.blocks = [self._layer(f"model.layers.{i}.") for i in range(self.layers)]

@@ -20,10 +20,12 @@ class FixedPointRope:
         exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
         turns_per_token = theta**-exponents / (2 * math.pi)
         self._step = torch.tensor([round(t * 2**64) for t in turns_per_token.tolist()], dtype=torch.int64)
+        self._from_zero = torch.empty(0, head_dim // 2, dtype=torch.complex128)
 
     def to(self, device: torch.device) -> "FixedPointRope":
         """The same rotations, computed on a device."""
         self._step = self._step.to(device)
+        self._from_zero = self._from_zero.to(device)
         return self
 
     def angles(self, positions: torch.Tensor) -> torch.Tensor:
@@ -34,9 +36,15 @@ class FixedPointRope:
     def rotations(self, start: int, count: int) -> torch.Tensor:
         """`cos + i sin` of positions `start` and on, shape (count, head_dim / 2) in complex64."""
         # Python integers have no width: reduce before the tensor, so that no position overflows int64.
-        positions = torch.arange(count, dtype=torch.int64) + wrapped(start)
+        first = self._polar(torch.tensor([wrapped(start)], device=self._step.device))
+        if count > len(self._from_zero):
+            self._from_zero = self._polar(torch.arange(count, device=self._step.device))
+        # Rotations add up, and a product costs a tenth of a sine; in fp64 nothing of it shows.
+        return (first * self._from_zero[:count]).to(torch.complex64)
+
+    def _polar(self, positions: torch.Tensor) -> torch.Tensor:
         angles = self.angles(positions)
-        return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+        return torch.polar(torch.ones_like(angles), angles)
 
 
 def wrapped(position: int) -> int:

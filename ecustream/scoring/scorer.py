@@ -7,6 +7,7 @@ import numpy as np
 from ecustream.scores import FIELDS, ScoreBlock
 from ecustream.scoring.fields import Encoded, FieldsTokenizer
 from ecustream.scoring.network import AnyNetwork, StreamState, Surprisal
+from ecustream.stages import StageClock
 from ecustream.traffic import Line
 
 __all__ = ["ScoredStream", "Scorer"]
@@ -31,11 +32,18 @@ class Scorer:
     Args:
         network: scores tokens.
         new_tokenizer: makes a tokenizer in its initial state, one for each stream.
+        clock: told how long tokenization and the network take.
     """
 
-    def __init__(self, network: AnyNetwork, new_tokenizer: Callable[[], FieldsTokenizer]) -> None:
+    def __init__(
+        self,
+        network: AnyNetwork,
+        new_tokenizer: Callable[[], FieldsTokenizer],
+        clock: StageClock | None = None,
+    ) -> None:
         self._network = network
         self._new_tokenizer = new_tokenizer
+        self._clock = clock or StageClock(enabled=False)
 
     def open_stream(self) -> ScoredStream:
         """A new stream, of which nothing is known yet."""
@@ -50,9 +58,12 @@ class Scorer:
         Returns:
             A block for each stream, in the order of `batch`.
         """
-        encoded = [stream.tokenizer.encode(lines) for stream, lines in batch]
-        seen = [stream.state.since_reset for stream, _ in batch]
-        said = self._surprisal([stream for stream, _ in batch], encoded)
+        count = sum(len(lines) for _, lines in batch)
+        with self._clock.stage("tokenization", count):
+            encoded = [stream.tokenizer.encode(lines) for stream, lines in batch]
+        with self._clock.stage("model", count):
+            seen = [stream.state.since_reset for stream, _ in batch]
+            said = self._surprisal([stream for stream, _ in batch], encoded)
         return [self._block(batch[i][1], encoded[i], said[i], seen[i]) for i in range(len(batch))]
 
     def _surprisal(self, streams: Sequence[ScoredStream], encoded: Sequence[Encoded]) -> list[Surprisal]:

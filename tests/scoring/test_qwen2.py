@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ecustream.scoring.qwen2 import Qwen2, Window, receptive_field
+from tests.scoring.operations import Operations
 from tests.scoring.tiny import oracle, oracle_logits, served
 
 CHUNKS = [pytest.param(chunk, id=str(chunk)) for chunk in ("1", "7", "50", "W-1", "W", "W+1", "4W")]
@@ -120,19 +120,6 @@ def test_streams_over_one_model_do_not_see_each_other() -> None:
             turn.append(model.logits(stream[i : i + 9], window))
     for turn, stream in zip(turns, ids, strict=True):
         torch.testing.assert_close(torch.cat(turn), rolled(model, stream, 9), atol=TOLERANCE, rtol=0)
-
-
-class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the tensor operations that run."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.seen: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count the operation and run it."""
-        self.seen[str(func.overloadpacket)] += 1
-        return func(*args, **(kwargs or {}))
 
 
 def living_tensors() -> tuple[int, int]:

@@ -12,6 +12,7 @@ from ecustream.traffic import Line, Stream
 __all__ = [
     "CYCLES_NS",
     "config_of",
+    "full_attention_oracle",
     "make_line",
     "make_lines",
     "make_stream",
@@ -45,6 +46,24 @@ def oracle(window: int, *, layers: int = 2, kv_heads: int = 2, vocabulary: int =
         for parameter in model.parameters():  # norms of 1 and biases of 0 would hide that they are not used
             parameter.add_(0.3 * torch.randn_like(parameter))
     return model
+
+
+def full_attention_oracle(*, layers: int = 2) -> Any:
+    """As `oracle`, but every token attends to all before it."""
+    model = oracle(64, layers=layers)
+    config = Qwen2Config(
+        **(
+            config_of(model)
+            | {
+                "use_sliding_window": False,
+                "sliding_window": None,
+                "layer_types": ["full_attention"] * layers,
+            }
+        )
+    )
+    full = Qwen2ForCausalLM._from_config(config, attn_implementation="eager").eval()
+    full.load_state_dict(model.state_dict())
+    return full
 
 
 def oracle_logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
