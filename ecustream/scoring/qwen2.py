@@ -154,7 +154,7 @@ class Qwen2Core:
 
     def logits(self, ids: torch.Tensor, parts: Sequence[tuple[Window, int]]) -> torch.Tensor:
         """Logits after each token, shape (n, vocab); keys and values are appended to the caches."""
-        with fast_products(len(ids)):
+        with fast_products(len(ids), self._w.hidden):
             return self._forward(ids, parts)
 
     def _forward(self, ids: torch.Tensor, parts: Sequence[tuple[Window, int]]) -> torch.Tensor:
