@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["AnyNetwork", "Network", "Serving", "StreamState", "Surprisal", "surprisal_of"]
+__all__ = ["AnyNetwork", "Network", "Serving", "StreamState", "Surprisal", "check_parts", "surprisal_of"]
 
 Serving = Literal["rolling", "sawtooth", "recurrent"]
 """How an endless stream is served: by a rolling cache of a sliding window, by a cache that restarts with its
@@ -99,3 +99,15 @@ def surprisal_of(
     nats = -torch.log_softmax(predicting, dim=1).gather(1, ids[:, None])[:, 0]
     # numpy finds the largest of a row ten times faster than torch does.
     return Surprisal(nats.cpu().numpy(), predicting.cpu().numpy().argmax(axis=1))
+
+
+def check_parts(tokens: int, counts: Sequence[int], max_chunk: int) -> None:
+    """Refuse counts that do not add up, or are too large for the states.
+
+    Raises:
+        ValueError: so.
+    """
+    if sum(counts) != tokens:
+        raise ValueError(f"{tokens} tokens, but the streams' counts add up to {sum(counts)}")
+    if any(not 0 <= count <= max_chunk for count in counts):
+        raise ValueError(f"counts of {list(counts)} tokens, the states were made for 0 to {max_chunk}")

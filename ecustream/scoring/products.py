@@ -16,8 +16,8 @@ import torch
 __all__ = ["exact_onednn", "fast_products"]
 
 _LEAST_WORK = 5_000
-"""Rows times width below which oneDNN's overhead, some 20 µs a product, costs more than its speed gains: measured
-with networks of widths 96, 128 and 384."""
+"""Rows times width below which oneDNN's overhead, some 20 µs a product, costs more than its speed gains;
+measured with networks of widths 96, 128 and 384."""
 
 
 @contextmanager

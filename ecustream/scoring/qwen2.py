@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from ecustream.errors import BundleError
 from ecustream.scoring.attention import WindowAttention
-from ecustream.scoring.network import Serving, Surprisal, surprisal_of
+from ecustream.scoring.network import Serving, Surprisal, check_parts, surprisal_of
 from ecustream.scoring.products import fast_products
 from ecustream.scoring.qwen2_weights import Qwen2Weights
 
@@ -191,15 +191,3 @@ class Qwen2Core:
         if weight.dtype == x.dtype:
             return torch.addmm(x, change, weight.t())
         return x + F.linear(change, weight)
-
-
-def check_parts(tokens: int, counts: Sequence[int], max_chunk: int) -> None:
-    """Refuse counts that do not add up, or are too large for the states.
-
-    Raises:
-        ValueError: so.
-    """
-    if sum(counts) != tokens:
-        raise ValueError(f"{tokens} tokens, but the streams' counts add up to {sum(counts)}")
-    if any(count > max_chunk for count in counts):
-        raise ValueError(f"a chunk of {max(counts)} tokens, the states were made for {max_chunk}")

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import torch
 
 from ecustream.errors import BundleError
+from ecustream.scoring.checkpoint import Checkpoint
 from ecustream.scoring.rope import FixedPointRope
 
-__all__ = ["Layer", "Qwen2Weights", "number", "positive", "rope_of"]
+__all__ = ["Layer", "Qwen2Weights"]
 
 
 class Layer(NamedTuple):
@@ -52,34 +53,28 @@ class Qwen2Weights:
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
     ) -> None:
-        if not isinstance(config, Mapping):
-            raise BundleError("config.json: is not an object")
+        file = Checkpoint(config, weights, device or torch.device("cpu"))
         self.dtype = dtype
-        self.device = device or torch.device("cpu")
-        self.layers = positive(config, "num_hidden_layers")
-        self.hidden = positive(config, "hidden_size")
-        self.heads = positive(config, "num_attention_heads")
-        self.kv_heads = positive(config, "num_key_value_heads")
-        self.vocab = positive(config, "vocab_size")
-        self.eps = number(config, "rms_norm_eps")
-        self.window = _window(config, self.layers)
+        self.device = file.device
+        self.layers = file.positive("num_hidden_layers")
+        self.hidden = file.positive("hidden_size")
+        self.heads = file.positive("num_attention_heads")
+        self.kv_heads = file.positive("num_key_value_heads")
+        self.vocab = file.positive("vocab_size")
+        self.eps = file.number("rms_norm_eps")
+        self.window = _window(file, self.layers)
         if config.get("hidden_act", "silu") != "silu":
             raise BundleError(f"config.json: hidden_act {config['hidden_act']!r} is not supported, only silu")
-        self.head_dim = positive(config, "head_dim") if config.get("head_dim") else self.hidden // self.heads
+        self.head_dim = file.positive("head_dim") if config.get("head_dim") else self.hidden // self.heads
         if self.heads % self.kv_heads or self.head_dim % 2:
             raise BundleError("config.json: heads must divide by key/value heads, and head_dim by two")
-        self.theta = rope_of(config)
-        self.rope = FixedPointRope(self.head_dim, self.theta).to(self.device)
-        self._weights = weights
-        self.embedding = self._plain("model.embed_tokens.weight", self.vocab, self.hidden)
-        self.blocks = [self._layer(f"model.layers.{i}.") for i in range(self.layers)]
+        self.rope = FixedPointRope(self.head_dim, _rope_theta(config)).to(self.device)
+        self.embedding = file.tensor("model.embed_tokens.weight", self.vocab, self.hidden)
+        self.blocks = [self._layer(file, weights, f"model.layers.{i}.") for i in range(self.layers)]
         head = self.embedding
-        if "lm_head.weight" in weights:
-            head = self._plain("lm_head.weight", self.vocab, self.hidden)
-        self.head = (head * self._plain("model.norm.weight", self.hidden)).to(self.device)
-        self.embedding = self.embedding.to(self.device)
-        self.inner = self.blocks[0].down.shape[1]
-        del self._weights
+        if file.has("lm_head.weight"):
+            head = file.tensor("lm_head.weight", self.vocab, self.hidden)
+        self.head = head * file.tensor("model.norm.weight", self.hidden)
 
     def flops_per_token(self, attended: float) -> int:
         """`2 N + 4 L A H D` for N weights in products, L layers, A attended tokens, H heads of size D."""
@@ -88,29 +83,34 @@ class Qwen2Weights:
         attention = self.layers * attended * self.heads * self.head_dim
         return round(2 * (products + self.head.numel()) + 4 * attention)
 
-    def _layer(self, at: str) -> Layer:
+    def _layer(self, file: Checkpoint, weights: Mapping[str, torch.Tensor], at: str) -> Layer:
         q_rows, kv_rows = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        gate = self._weights.get(f"{at}mlp.gate_proj.weight")
+        gate = weights.get(f"{at}mlp.gate_proj.weight")
         inner = int(gate.shape[0]) if gate is not None else 0
-        norm1 = self._plain(f"{at}input_layernorm.weight", self.hidden)
-        norm2 = self._plain(f"{at}post_attention_layernorm.weight", self.hidden)
+        norm1 = file.tensor(f"{at}input_layernorm.weight", self.hidden)
+        norm2 = file.tensor(f"{at}post_attention_layernorm.weight", self.hidden)
         attention = f"{at}self_attn."
         qkv, bias = [], []
         for name, rows in (("q", q_rows), ("k", kv_rows), ("v", kv_rows)):
-            part = self._plain(f"{attention}{name}_proj.weight", rows, self.hidden) * norm1
-            part_bias = self._plain(f"{attention}{name}_proj.bias", rows)
+            part = file.tensor(f"{attention}{name}_proj.weight", rows, self.hidden) * norm1
+            part_bias = file.tensor(f"{attention}{name}_proj.bias", rows)
             if name != "v":
                 part, part_bias = self._pairs_together(part), self._pairs_together(part_bias)
             scale = 1 / math.sqrt(self.head_dim) if name == "q" else 1.0
             qkv.append(part * scale)
             bias.append(part_bias * scale)
-        gate_up = [self._plain(f"{at}mlp.{n}_proj.weight", inner, self.hidden) for n in ("gate", "up")]
+        gate_up = [file.tensor(f"{at}mlp.{n}_proj.weight", inner, self.hidden) for n in ("gate", "up")]
         return Layer(
-            self._placed(torch.cat(qkv)),
-            self._placed(torch.cat(bias)),
-            self._placed(self._plain(f"{attention}o_proj.weight", self.hidden, q_rows)),
-            self._placed(torch.cat(gate_up) * norm2),
-            self._placed(self._plain(f"{at}mlp.down_proj.weight", self.hidden, inner)),
+            *(
+                tensor.to(self.dtype).contiguous()
+                for tensor in (
+                    torch.cat(qkv),
+                    torch.cat(bias),
+                    file.tensor(f"{attention}o_proj.weight", self.hidden, q_rows),
+                    torch.cat(gate_up) * norm2,
+                    file.tensor(f"{at}mlp.down_proj.weight", self.hidden, inner),
+                )
+            )
         )
 
     def _pairs_together(self, rows: torch.Tensor) -> torch.Tensor:
@@ -118,39 +118,8 @@ class Qwen2Weights:
         split = rows.reshape(-1, 2, self.head_dim // 2, *rows.shape[1:])
         return split.transpose(1, 2).reshape(rows.shape)
 
-    def _placed(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(self.device, self.dtype).contiguous()
 
-    def _plain(self, name: str, *shape: int) -> torch.Tensor:
-        tensor = self._weights.get(name)
-        if tensor is None:
-            raise BundleError(f"model.safetensors: tensor {name} is missing")
-        if not bool(torch.isfinite(tensor).all()):
-            raise BundleError(f"model.safetensors: tensor {name} holds values that are no numbers")
-        if tuple(tensor.shape) != shape:
-            raise BundleError(
-                f"model.safetensors: tensor {name} has shape {tuple(tensor.shape)}, not {shape}"
-            )
-        return tensor.float()
-
-
-def number(config: Mapping[str, Any], key: str) -> float:
-    """A number of `config.json`; BundleError where it is none."""
-    value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BundleError(f"config.json: {key} is {value!r}, but must be a number")
-    return float(value)
-
-
-def positive(config: Mapping[str, Any], key: str) -> int:
-    """A positive whole number of `config.json`; BundleError where it is none."""
-    value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
-        raise BundleError(f"config.json: {key} is {value!r}, but must be a positive whole number")
-    return value
-
-
-def rope_of(config: Mapping[str, Any]) -> float:
+def _rope_theta(config: Mapping[str, Any]) -> float:
     """Base of the rotary phases; transformers 5 keeps it in `rope_parameters`, 4 at the top."""
     parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(parameters, Mapping):
@@ -158,13 +127,14 @@ def rope_of(config: Mapping[str, Any]) -> float:
     kind = parameters.get("rope_type", "default")
     if kind != "default":
         raise BundleError(f"config.json: rope_type {kind!r} is not supported: its phases change with length")
-    return number({"rope_theta": 1e4, **config, **parameters}, "rope_theta")
+    merged = {"rope_theta": 1e4, **config, **parameters}
+    return Checkpoint(merged, {}, torch.device("cpu")).number("rope_theta")
 
 
-def _window(config: Mapping[str, Any], layers: int) -> int | None:
-    kinds = config.get("layer_types")
+def _window(file: Checkpoint, layers: int) -> int | None:
+    kinds = file.config.get("layer_types")
     if kinds == ["sliding_attention"] * layers:
-        return positive(config, "sliding_window")
+        return file.positive("sliding_window")
     if kinds == ["full_attention"] * layers:
         return None
     raise BundleError(

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 
 from ecustream.errors import BundleError
-from ecustream.scoring.network import Serving, Surprisal, surprisal_of
-from ecustream.scoring.qwen2 import Qwen2Core, Window, check_parts
+from ecustream.scoring.network import Serving, Surprisal, check_parts, surprisal_of
+from ecustream.scoring.qwen2 import Qwen2Core, Window
 from ecustream.scoring.qwen2_weights import Qwen2Weights
 
 __all__ = ["SawtoothQwen2", "Teeth"]

@@ -74,7 +74,7 @@ def test_counts_that_do_not_fit_are_refused() -> None:
     stream = network.new_stream()
     with pytest.raises(ValueError, match="4 tokens, but the streams' counts add up to 3"):
         network.score(random_ids(4), [(stream, 3)])
-    with pytest.raises(ValueError, match="a chunk of 11 tokens, the states were made for 10"):
+    with pytest.raises(ValueError, match="counts of .11. tokens, the states were made for 0 to 10"):
         network.score(random_ids(11), [(stream, 11)])
     assert stream.since_reset == stream.filled == 0
 
@@ -84,13 +84,14 @@ def test_the_cost_of_a_call_does_not_grow_with_the_number_of_calls_before_it() -
     network = served(oracle(20), max_chunk=64)
     stream = network.new_stream()
     counts = []
+    compiled = dict(torch._dynamo.utils.counters["stats"])
     for _ in range(200):
         with Operations() as operations:
             network.score(random_ids(64), [(stream, 64)])
         counts.append(sum(operations.seen.values()))
     # The window slides in some calls, and rotations are made ahead in some.
     assert max(counts[150:]) <= max(counts[5:50])
-    assert not torch._dynamo.utils.counters["stats"]
+    assert torch._dynamo.utils.counters["stats"] == compiled
 
 
 def resident_bytes() -> int:
