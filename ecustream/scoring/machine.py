@@ -15,7 +15,7 @@ def prepare_machine(threads: int = 0, spare: int = 0) -> int:
     """Set threads and memory; once a process, before the first network.
 
     Args:
-        threads: CPU threads of a pass; 0 takes the cores that this process may use, but `spare` of them, and at
+        threads: CPU threads of a pass; 0 takes the cores that this process may use, but `spare` of them, at
             most four: small networks gain nothing from more.
         spare: cores that are left for capture and detection where there are several.
 

@@ -160,5 +160,5 @@ def test_no_mask_is_made_once_the_window_is_full(window: int) -> None:
 def test_a_chunk_larger_than_the_window_was_made_for_is_refused() -> None:
     """The buffer has room for `max_chunk` tokens, and says so instead of overwriting."""
     model = served(oracle(24), max_chunk=5)
-    with pytest.raises(ValueError, match="counts of .6. tokens, the states were made for 0 to 5"):
+    with pytest.raises(ValueError, match=r"counts of .6. tokens, the states were made for 0 to 5"):
         model.logits(random_ids(6), model.new_stream())

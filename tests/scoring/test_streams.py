@@ -74,7 +74,7 @@ def test_counts_that_do_not_fit_are_refused() -> None:
     stream = network.new_stream()
     with pytest.raises(ValueError, match="4 tokens, but the streams' counts add up to 3"):
         network.score(random_ids(4), [(stream, 3)])
-    with pytest.raises(ValueError, match="counts of .11. tokens, the states were made for 0 to 10"):
+    with pytest.raises(ValueError, match=r"counts of .11. tokens, the states were made for 0 to 10"):
         network.score(random_ids(11), [(stream, 11)])
     assert stream.since_reset == stream.filled == 0
 
