@@ -21,7 +21,7 @@ from ecustream.errors import BundleError
 from ecustream.scoring.checkpoint import Checkpoint
 from ecustream.scoring.mamba_blocks import Blocks
 from ecustream.scoring.network import Serving, Surprisal, check_parts, surprisal_of
-from ecustream.scoring.products import fast_products
+from ecustream.scoring.products import exact_onednn, fast_products
 
 __all__ = ["Convolution", "Mamba", "MambaStream", "Mixer"]
 
@@ -156,6 +156,10 @@ class Mamba:
         self._head = head * checkpoint.tensor("backbone.norm_f.weight", self._hidden)
         mixed = sum(m.flops_per_token for m in self._mixers)
         self.flops_per_token = mixed + 2 * self._hidden * self.vocab
+
+    def warm_up(self) -> None:
+        """See `Network.warm_up`."""
+        exact_onednn()
 
     def new_stream(self) -> MambaStream:
         """State of a new stream."""

@@ -59,6 +59,9 @@ class Network(Protocol[StateT]):
     max_chunk: int
     flops_per_token: int
 
+    def warm_up(self) -> None:
+        """Do now, once, what the first calls would otherwise have to wait for."""
+
     def new_stream(self) -> StateT:
         """State of a new stream."""
 

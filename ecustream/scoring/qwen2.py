@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from ecustream.errors import BundleError
 from ecustream.scoring.attention import WindowAttention
 from ecustream.scoring.network import Serving, Surprisal, check_parts, surprisal_of
-from ecustream.scoring.products import fast_products
+from ecustream.scoring.products import exact_onednn, fast_products
 from ecustream.scoring.qwen2_weights import Qwen2Weights
 
 __all__ = ["Qwen2", "Window", "receptive_field"]
@@ -97,6 +97,10 @@ class Qwen2:
         self.warming_tokens = receptive_field(self.layers, self.window)
         self.flops_per_token = self.weights.flops_per_token(self.window)
         self._core = Qwen2Core(self.weights, self.window)
+
+    def warm_up(self) -> None:
+        """See `Network.warm_up`."""
+        exact_onednn()
 
     def new_stream(self) -> Window:
         """State of a new stream."""

@@ -18,6 +18,7 @@ import torch
 
 from ecustream.errors import BundleError
 from ecustream.scoring.network import Serving, Surprisal, check_parts, surprisal_of
+from ecustream.scoring.products import exact_onednn
 from ecustream.scoring.qwen2 import Qwen2Core, Window
 from ecustream.scoring.qwen2_weights import Qwen2Weights
 
@@ -79,6 +80,10 @@ class SawtoothQwen2:
         # A token goes through both caches, with half the length behind it on average.
         self.flops_per_token = 2 * self.weights.flops_per_token(length / 2)
         self._core = Qwen2Core(self.weights, length)
+
+    def warm_up(self) -> None:
+        """See `Network.warm_up`."""
+        exact_onednn()
 
     def new_stream(self) -> Teeth:
         """State of a new stream."""
