@@ -32,7 +32,10 @@ DEMO_BUNDLE = Path(__file__).parent / "bundles" / "demo"
 
 @app.command()
 def run(
-    pcap: Annotated[Path, typer.Option(help="Trace: pcap, pcapng or CSV in the paper's columns, also .gz.")],
+    pcap: Annotated[
+        list[Path],
+        typer.Option(help="Trace: pcap, pcapng or CSV in the paper's columns, also .gz; repeatable."),
+    ],
     model: Annotated[
         Path, typer.Option(help="Bundle folder; default: the one for the demo trace.")
     ] = DEMO_BUNDLE,
@@ -43,7 +46,11 @@ def run(
         str | None, typer.Option(help="Write events as JSON lines to this file; - is stdout.")
     ] = None,
     score_log: Annotated[
-        Path | None, typer.Option(help="Write every line's score: .csv or JSON lines, also .gz.")
+        Path | None,
+        typer.Option(
+            help="Write every line's score: .csv or JSON lines, also .gz; "
+            "of several traces in a file each, NAME.TRACE.csv."
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Configuration file (TOML).")] = None,
     false_alarms_per_hour: Annotated[
@@ -63,13 +70,15 @@ def run(
         list[str] | None, typer.Option("--set", help="KEY=VALUE of any configuration key.")
     ] = None,
     fail_on_anomaly: Annotated[bool, typer.Option(help="Exit with 1 if there was any episode.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Print where the time went.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
 ) -> None:
-    """Score a trace and report its anomalies."""
+    """Score a trace, or several at once, and report the anomalies."""
     from ecustream.config import load_config
     from ecustream.progress import WorkProgress
     from ecustream.report import print_summary
     from ecustream.service import Run
+    from ecustream.stages import StageClock, render_profile
 
     if journal is not None and no_publish:
         raise ConfigError("--journal keeps events for the sockets, which --no-publish does not open")
@@ -88,6 +97,7 @@ def run(
     }
     overrides = {key: value for key, value in overrides.items() if value is not None}
     settings = load_config(config, overrides)
+    clock = StageClock(enabled=profile)
     show: list[Callable[[float, str], None]] = []
     work = Run(
         settings,
@@ -96,16 +106,21 @@ def run(
         events=events,
         score_log=score_log,
         on_progress=lambda done, note: show[0](done, note) if show else None,
+        clock=clock,
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: work.stop())
     with WorkProgress("scoring", work.total_bytes, shown=not quiet) as progress:
         show.append(progress.update)
         summary = work.execute()
-    if not quiet:
-        console = Console(stderr=events == "-")
+    console = Console(stderr=events == "-")
+    if not console.is_terminal:
         # A file or a pipe gets whole lines, to be searched.
-        print_summary(summary, console if console.is_terminal else Console(file=console.file, width=_WIDE))
+        console = Console(file=console.file, width=_WIDE)
+    if not quiet:
+        print_summary(summary, console)
+    if profile:
+        console.print(render_profile(clock.rows(), summary.seconds))
     for problem in summary.problems:
         print(f"ecustream: {problem}", file=sys.stderr)
     if summary.interrupted:
@@ -211,26 +226,64 @@ def check(
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="capture or events")] = "capture",
+    what: Annotated[str, typer.Argument(help="capture, score, events or all")] = "capture",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    model: Annotated[Path | None, typer.Option(help="score: measure the model of this bundle.")] = None,
+    body: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="score: measure random weights: 4x128, 2M, 25M, 0.4B or all; repeatable. "
+            "Default: the shipped bundle and 4x128."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="score: cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=0, help="score: CPU threads; 0 is one for each core.")] = 0,
 ) -> None:
-    """Measure this machine: packets per second read and decoded, or how fast events reach their readers."""
-    if what == "capture":
-        from ecustream.bench import bench_capture, render_capture
+    """Measure this machine: packets read, lines scored, or how fast events reach their readers."""
+    kinds = ("capture", "score", "events")
+    if what not in (*kinds, "all"):
+        raise ConfigError(f"bench {what}: there is no such benchmark; choose {', '.join(kinds)} or all")
+    if device not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {device}: there is no such device; choose cpu or cuda")
+    if what not in ("score", "all") and (model or body):
+        raise ConfigError(f"--model and --body choose what `bench score` measures, not `bench {what}`")
+    reports: dict[str, Any] = {}
+    tables: list[Any] = []
+    problems: list[str] = []
+    if what in ("capture", "all"):
+        from ecustream.bench.capture import bench_capture, render_capture
 
-        report = bench_capture()
-        table = render_capture(report)
-    elif what == "events":
-        from ecustream.bench_events import bench_events, render_events
+        reports["capture"] = bench_capture()
+        tables.append(render_capture(reports["capture"]))
+    if what in ("score", "all"):
+        from ecustream.bench.score import bench_score
+        from ecustream.bench.tables import disagreements, render_score
+        from ecustream.progress import WorkProgress
 
-        report = bench_events()
-        table = render_events(report)
-    else:
-        raise ConfigError(f"bench {what}: there is no such benchmark; choose capture or events")
+        chosen = body or ([] if model else ["4x128"])
+        with WorkProgress("scoring", 1.0) as progress:
+            reports["score"] = bench_score(
+                model if model or body else DEMO_BUNDLE,
+                chosen,
+                device="cuda" if device == "cuda" else "cpu",
+                threads=threads,
+                on_progress=progress.update,
+            )
+        tables.append(render_score(reports["score"]))
+        problems = disagreements(reports["score"])
+    if what in ("events", "all"):
+        from ecustream.bench.events import bench_events, render_events
+
+        reports["events"] = bench_events()
+        tables.append(render_events(reports["events"]))
     if as_json:
-        print(json.dumps(report))
+        print(json.dumps(reports if what == "all" else reports[what]))
     else:
-        Console().print(table)
+        Console().print(*tables, sep="\n")
+    for problem in problems:
+        print(f"ecustream: {problem}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)
 
 
 @app.command()

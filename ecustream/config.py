@@ -1,7 +1,6 @@
 """The one configuration file (TOML): its keys with defaults that work, read into structs."""
 
 import difflib
-import ipaddress
 import json
 import math
 import re
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from ecustream.addresses import check_bind_url
 from ecustream.errors import ConfigError
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "RingConfig",
     "ScoringConfig",
     "StateConfig",
-    "check_bind_url",
     "effective_toml",
     "load_config",
 ]
@@ -34,6 +33,10 @@ Count = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(gt=0)]
 Name = Annotated[str, Meta(min_length=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
+Device = Annotated[
+    str,
+    Meta(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$", description='"auto", "cpu", "cuda" or "cuda:0" and so on'),
+]
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 
@@ -74,10 +77,22 @@ class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ScoringConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How lines are scored: lines a model call, CPU threads (0 is automatic), replay speed."""
+    """How lines are scored.
+
+    Attributes:
+        chunk_lines: lines of one trace in a model call, at most.
+        max_wait_ms: how long a line may wait for others to be scored with; `speed = "max"` does not wait.
+        threads: CPU threads; 0 is automatic.
+        device: `cpu`, `cuda`, `cuda:1` and so on; `auto` is a GPU where there is one.
+        dtype: of the model's products; `bfloat16` is for hardware that has it, and moves scores a little.
+        speed: a multiple of real time, or `max`.
+    """
 
     chunk_lines: Count = 256
+    max_wait_ms: Annotated[float, Meta(ge=0)] = 5.0
     threads: Annotated[int, Meta(ge=0)] = 0
+    device: Device = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     speed: Literal["max"] | Positive = "max"
 
 
@@ -125,9 +140,15 @@ class PublishConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class RingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many lines may wait between capture and scoring."""
+    """The lines that wait between capture and scoring.
+
+    Attributes:
+        lines: how many may wait, of each trace; fewer do where `speed = "max"` needs no more.
+        when_full: whether capture then waits, or skips the oldest lines.
+    """
 
     lines: Count = 65_536
+    when_full: Literal["wait", "skip"] = "wait"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -171,37 +192,6 @@ def effective_toml(config: Config) -> str:
     lines: list[str] = []
     _write_table(config, "", lines)
     return "\n".join(lines).strip() + "\n"
-
-
-def check_bind_url(url: str, *, allow_remote: bool) -> None:
-    """Refuses a URL that cannot be bound as meant, before libzmq takes it for something else.
-
-    libzmq takes the port modulo 65536 and replaces any file that stands at an ipc path.
-
-    Raises:
-        ConfigError: neither `tcp://HOST:PORT` nor `ipc://PATH`, or open to other machines although
-            `allow_remote` is false.
-    """
-    if re.fullmatch(r"ipc://[^*].*", url):
-        return
-    match = re.fullmatch(r"tcp://(\[[^\]]+\]|[^:\[\]/]+):(\d{1,5}|\*)", url)
-    if match is None or (match[2] != "*" and int(match[2]) > 65535):
-        raise ConfigError(
-            f'"{url}" is no socket address; write tcp://HOST:PORT (PORT up to 65535) or ipc://PATH'
-        )
-    if not allow_remote and not _is_loopback(match[1].strip("[]")):
-        raise ConfigError(
-            f'"{url}" would let other machines read the events; '
-            "give publish.curve_secret and publish.curve_clients, or bind to 127.0.0.1, "
-            "or set publish.allow_remote = true to let in everybody"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host in ("localhost", "lo")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -294,6 +284,8 @@ def _keys(struct: type[msgspec.Struct]) -> str:
 def _allowed(info: msgspec.inspect.Type) -> str:
     """What a key accepts, in words."""
     match info:
+        case msgspec.inspect.Metadata(extra_json_schema={"description": str(words)}):
+            return words
         case msgspec.inspect.UnionType(types=types):
             return " or ".join(_allowed(t) for t in types if not isinstance(t, msgspec.inspect.NoneType))
         case msgspec.inspect.LiteralType(values=values):

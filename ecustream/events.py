@@ -53,7 +53,7 @@ class Event(msgspec.Struct, kw_only=True):
     `decided_ns` is when this message became known. `published_ns` is wall time, null in offline runs,
     which are deterministic. `frames` is the first and last frame number, or null without frames.
     A silence has the last frame before it. `seq` counts all events of a run from 1, `kind_seq` those of
-    its kind.
+    its kind. `trace` names the trace, and is there only where a run reads several.
     """
 
     schema: str = EVENT_SCHEMA
@@ -75,6 +75,7 @@ class Event(msgspec.Struct, kw_only=True):
     score: EventScore
     reason: str
     wireshark: str | None = None
+    trace: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def event_topic(event: Event) -> str:

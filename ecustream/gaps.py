@@ -1,4 +1,4 @@
-"""Where a trace is interrupted: its clock went back, or the logger lost frames."""
+"""Where a trace is interrupted: its clock went back, the logger lost frames, or lines were skipped."""
 
 from bisect import bisect_left
 from collections import Counter, deque
@@ -11,17 +11,19 @@ _CLOCK_STEP_NS = 1_000_000_000
 
 
 def split_at_gaps(
-    lines: list[Line], losses: deque[tuple[int, int]], before_ns: int
+    lines: list[Line], losses: deque[tuple[int, int]], before_ns: int, skipped: int = 0
 ) -> list[tuple[list[Line], str]]:
     """The lines in pieces, each with why it does not follow what was before it; empty where it does.
 
-    Gaps are where time goes back by more than a second and where the logger lost frames.
+    Gaps are where time goes back by more than a second, where the logger lost frames, and where lines were
+    skipped because scoring could not keep up.
 
     Args:
         lines: the next lines of a trace, at least one.
         losses: frame number and count of frames lost before it, as in `CaptureReader`; those up to the last
             line are taken out.
         before_ns: time of the line before; 0 for none.
+        skipped: lines that were skipped just before the first one.
     """
     lost: Counter[int] = Counter()
     while losses and losses[0][0] <= lines[-1].frame:
@@ -36,5 +38,8 @@ def split_at_gaps(
         elif line.time_ns <= before_ns and i not in gaps:
             continue
         before_ns = line.time_ns
+    if skipped:
+        # Where they were skipped, what is told of the first line is of lines that nobody has seen.
+        gaps[0] = f"{skipped:,} lines were skipped, because they came faster than they could be scored"
     cuts = sorted({0, *gaps})
     return [(lines[a:b], gaps.get(a, "")) for a, b in zip(cuts, [*cuts[1:], len(lines)], strict=True)]

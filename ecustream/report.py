@@ -5,6 +5,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ecustream.flows import flows
+from ecustream.outcome import Outcome
 from ecustream.summary import PduSummary, RunSummary
 from ecustream.units import duration
 
@@ -15,7 +16,37 @@ _MOST_EPISODES = 20
 
 
 def print_summary(summary: RunSummary, console: Console) -> None:
-    """Print a table of the PDUs, those with episodes first, then the episodes by kind and the ledger."""
+    """Print PDUs and episodes, of each trace where there are several, then the counts and the ledger.
+
+    The PDUs with episodes come first.
+    """
+    traces = summary.traces if isinstance(summary, Outcome) else {}
+    if len(traces) > 1:
+        for trace, part in traces.items():
+            console.print(trace, style="bold", markup=False, highlight=False)
+            _print_seen(part, console)
+            _print_counts(part, "", console)
+            console.print()
+    else:
+        _print_seen(summary, console)
+    if summary.interrupted:
+        console.print(f"interrupted after {summary.traffic_s:.1f} s of traffic", highlight=False)
+    if isinstance(summary, Outcome) and summary.overloaded_s:
+        skipped = summary.ledger.ended("lines", "overwritten")
+        console.print(
+            f"overloaded for {summary.overloaded_s:.1f} s, {skipped:,} lines were skipped", highlight=False
+        )
+    scored = summary.ledger.ends["lines"]["scored"]
+    rate = scored / summary.seconds if summary.seconds > 0 else 0.0
+    _print_counts(summary, f" in {summary.seconds:.1f} s, {rate:,.0f} lines/s", console)
+    if isinstance(summary, Outcome) and summary.served:
+        console.print(f"model: {summary.served}", highlight=False, markup=False)
+    for sentence in summary.ledger.sentences():
+        console.print(sentence, highlight=False, markup=False)
+    console.print("the ledger balances" if summary.ledger.balanced() else "THE LEDGER DOES NOT BALANCE")
+
+
+def _print_seen(summary: RunSummary, console: Console) -> None:
     pdus = sorted(_titled(summary), key=lambda row: (-row[1].episodes, -row[1].worst_nats, row[0]))
     shown = pdus[: max(_MOST_ROWS, sum(pdu.episodes > 0 for _, pdu in pdus))]
     console.print(_table(shown))
@@ -27,19 +58,15 @@ def print_summary(summary: RunSummary, console: Console) -> None:
         console.print(f"{after_s:10.3f} s  {episode.kind}: {episode.reason}", markup=False, highlight=False)
     if summary.episodes.total() > most:
         console.print(f"and more episodes, {summary.episodes.total()} in all; --events FILE has them")
-    if summary.interrupted:
-        console.print(f"interrupted after {summary.traffic_s:.1f} s of traffic", highlight=False)
+
+
+def _print_counts(summary: RunSummary, rate: str, console: Console) -> None:
     counts = ", ".join(f"{n} {kind}" for kind, n in sorted(summary.episodes.items()))
     scored = summary.ledger.ends["lines"]["scored"]
-    rate = scored / summary.seconds if summary.seconds > 0 else 0.0
     console.print(
-        f"episodes: {counts or 'none'}, in {summary.traffic_s:.1f} s "
-        f"of traffic; {scored:,} lines in {summary.seconds:.1f} s, {rate:,.0f} lines/s",
+        f"episodes: {counts or 'none'}, in {summary.traffic_s:.1f} s of traffic; {scored:,} lines{rate}",
         highlight=False,
     )
-    for sentence in summary.ledger.sentences():
-        console.print(sentence, highlight=False, markup=False)
-    console.print("the ledger balances" if summary.ledger.balanced() else "THE LEDGER DOES NOT BALANCE")
 
 
 def _titled(summary: RunSummary) -> list[tuple[str, PduSummary]]:

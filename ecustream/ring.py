@@ -1,15 +1,18 @@
 """The bounded ring of lines between capture and scoring."""
 
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import Literal
 
+from ecustream.batching import Waiting
 from ecustream.ledger import Ledger
 from ecustream.traffic import Line
 
-__all__ = ["Ring", "RingCancelled"]
+__all__ = ["Policy", "Ring", "RingCancelled"]
 
-Policy = Literal["block", "overwrite"]
+Policy = Literal["wait", "skip"]
 
 
 class RingCancelled(Exception):  # noqa: N818 - a signal to the producer, not an error
@@ -19,33 +22,44 @@ class RingCancelled(Exception):  # noqa: N818 - a signal to the producer, not an
 class Ring:
     """Hands lines from one producer thread to one consumer thread, in order and bounded.
 
-    With `block` the producer waits for room, so nothing is lost (files). With `overwrite` the oldest lines
-    make room (live capture cannot wait): they end in the ledger as `overwritten{backlog}`, and `take` tells
-    the consumer how many went missing and where.
+    With `wait` the producer waits for room, so nothing is lost (files). With `skip` the oldest lines make
+    room (live capture cannot wait): they end in the ledger as `overwritten{backlog}`, and `take` tells
+    the consumer how many went missing and where. The newest half stays, so that what follows a gap is long
+    enough to be worth scoring: if each new line took the place of one, there would be a gap in every chunk.
 
     Both sides hand over lists of lines and pay per list, not per line.
 
     Args:
         capacity_lines: how many lines may wait.
-        policy: what happens to a line for which there is no room.
+        policy: what happens when there is no room.
         ledger: where lines end that the consumer never gets.
+        changed: is notified when the consumer should look; the lock of all rings that share it.
+        now_ns: the clock of arrivals.
     """
 
-    def __init__(self, capacity_lines: int, policy: Policy, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        capacity_lines: int,
+        policy: Policy,
+        ledger: Ledger,
+        changed: threading.Condition | None = None,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         if capacity_lines < 1:
             raise ValueError("a ring holds at least one line")
         self.capacity_lines = capacity_lines
-        self._overwrites = policy == "overwrite"
+        self._skips = policy == "skip"
         self._ledger = ledger
-        self._chunks: deque[list[Line]] = deque()
+        self._now_ns = now_ns
+        self._chunks: deque[tuple[list[Line], int]] = deque()
         self._taken_of_first = 0
         self._held = 0
         self._gap = 0
-        self._wanted = 0
+        self._wake_at = 1
         self._closed = False
         self._cancelled = False
         self._error: BaseException | None = None
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
 
     def __len__(self) -> int:
         """How many lines wait."""
@@ -68,42 +82,42 @@ class Ring:
             if self._closed:
                 raise ValueError("the ring is closed")
             self._refuse_if_cancelled(len(lines))
-            if self._overwrites:
-                self._append(lines[-self.capacity_lines :], skipped=max(0, len(lines) - self.capacity_lines))
+            if self._skips:
+                self._append(lines[self._drop_for(len(lines)) :])
                 return
             start = 0
             while start < len(lines):
                 self._changed.wait_for(lambda: self._held < self.capacity_lines or self._cancelled)
                 self._refuse_if_cancelled(len(lines) - start)
                 room = self.capacity_lines - self._held
-                self._append(lines[start : start + room], skipped=0)
+                self._append(lines[start : start + room])
                 start += room
 
-    def take(
-        self, max_lines: int, *, whole: bool = True, timeout_s: float | None = None
-    ) -> tuple[list[Line], int]:
-        """Removes the oldest lines.
+    def waiting(self) -> Waiting:
+        """What the consumer could take now, and whether more may come."""
+        with self._changed:
+            oldest_ns = self._chunks[0][1] if self._chunks else 0
+            return Waiting(self._held, oldest_ns, self._closed or self._cancelled)
 
-        Args:
-            max_lines: how many at most.
-            whole: wait until there are `max_lines` or the ring is closed, so that chunks do not depend on
-                timing; otherwise take what is there as soon as there is any.
-            timeout_s: waits no longer than this and then takes what is there, perhaps nothing.
+    def wake_at(self, lines: int) -> None:
+        """Notify the consumer from now on only when so many lines wait, or when no more can come."""
+        with self._changed:
+            self._wake_at = lines
+
+    def take(self, max_lines: int) -> tuple[list[Line], int]:
+        """Removes the oldest lines, at most `max_lines` of those that are there, without waiting.
 
         Returns:
             The lines, and how many were overwritten just before the first of them.
 
         Raises:
             BaseException: what the producer gave to `fail`, once every line before it was taken.
-            ValueError: the ring can never hold `max_lines` at once.
         """
-        if not 1 <= max_lines <= self.capacity_lines:
-            raise ValueError(f"max_lines must be from 1 to {self.capacity_lines}, the ring's capacity")
         with self._changed:
-            self._wanted = max_lines if whole else 1
-            self._changed.wait_for(self._consumer_may_go_on, timeout_s)
             if self._error is not None and not self._held:
                 raise self._error
+            if not self._held:
+                return [], 0
             gap, self._gap = self._gap, 0
             lines = self._remove(min(max_lines, self._held))
             self._changed.notify_all()
@@ -129,9 +143,6 @@ class Ring:
             self._end_cancelled(len(self._remove(self._held)))
             self._changed.notify_all()
 
-    def _consumer_may_go_on(self) -> bool:
-        return self._held >= self._wanted or self._closed or self._cancelled
-
     def _refuse_if_cancelled(self, count: int) -> None:
         if self._cancelled:
             self._end_cancelled(count)
@@ -141,19 +152,24 @@ class Ring:
         if count:
             self._ledger.end("lines", "unscored", count, reason="cancelled")
 
-    def _append(self, lines: list[Line], skipped: int) -> None:
-        """Appends `lines` and drops the oldest; `skipped` lines just before them are dropped as well."""
-        excess = max(0, self._held + len(lines) - self.capacity_lines)
-        self._remove(excess)
+    def _drop_for(self, coming: int) -> int:
+        """Where `coming` lines do not fit, drop all but the newest half of a ring; how many of them."""
+        total = self._held + coming
+        if total <= self.capacity_lines:
+            return 0
+        dropped = total - max(1, self.capacity_lines // 2)
+        of_held = min(dropped, self._held)
         # Everything before the first line kept is gone, so the drops always form one gap, at the front.
-        dropped = excess + skipped
-        if dropped:
-            self._gap += dropped
-            self._ledger.end("lines", "overwritten", dropped, reason="backlog")
+        self._remove(of_held)
+        self._gap += dropped
+        self._ledger.end("lines", "overwritten", dropped, reason="backlog")
+        return dropped - of_held
+
+    def _append(self, lines: list[Line]) -> None:
         if lines:
-            self._chunks.append(lines)
+            self._chunks.append((lines, self._now_ns()))
             self._held += len(lines)
-        if self._held >= self._wanted:
+        if self._held >= self._wake_at:
             self._changed.notify_all()
 
     def _remove(self, count: int) -> list[Line]:
@@ -161,7 +177,7 @@ class Ring:
         lines: list[Line] = []
         self._held -= count
         while count:
-            chunk = self._chunks[0]
+            chunk, _ = self._chunks[0]
             part = chunk[self._taken_of_first : self._taken_of_first + count]
             lines += part
             count -= len(part)

@@ -53,12 +53,26 @@ class ScoreBlock:
 
     def surprisal_nats(self) -> npt.NDArray[np.float64]:
         """Nats of each line, shape (n,)."""
-        total: npt.NDArray[np.float64] = np.nansum(self.field_nats, axis=1, dtype=np.float64)
+        nats = self.field_nats.astype(np.float64)
+        nats[np.isnan(nats)] = 0.0
+        total: npt.NDArray[np.float64] = nats.sum(axis=1)
         return total
 
     def perplexity(self) -> npt.NDArray[np.float64]:
         """exp(mean nats a token) of each line, shape (n,)."""
         return np.exp(self.surprisal_nats() / self.tokens)
+
+    def row(self, i: int) -> LineScore:
+        """Line `i`, as Python numbers."""
+        return next(
+            ScoreBlock(
+                self.lines[i : i + 1],
+                self.field_nats[i : i + 1],
+                self.tokens[i : i + 1],
+                self.expected[i : i + 1],
+                self.warming[i : i + 1],
+            ).rows()
+        )
 
     def rows(self) -> Iterator[LineScore]:
         """The block line by line, as Python numbers."""

@@ -11,6 +11,7 @@ from ecustream.decode.names import NameTable
 from ecustream.decode.packets import PacketDecoder
 from ecustream.decode.state import ActivityState
 from ecustream.ledger import Ledger
+from ecustream.stages import StageClock
 from ecustream.traffic import Line
 
 __all__ = ["TraceLines"]
@@ -27,6 +28,7 @@ class TraceLines:
         layouts: PDU layout per socket, see `ecustream.decode.pdus`.
         source: bus name to use instead of the trace's own; a CSV trace keeps its own.
         state: where the activity state comes from; a CSV trace carries its own.
+        clock: accounts for the time of capture and decode; reading a CSV trace counts as decode.
 
     Attributes:
         losses: as in `CaptureReader`; empty for a CSV trace.
@@ -46,18 +48,20 @@ class TraceLines:
         layouts: Mapping[str, str] | None = None,
         source: str | None = None,
         state: ActivityState | None = None,
+        clock: StageClock | None = None,
     ) -> None:
+        clock = clock or StageClock(enabled=False)
         self._file: CaptureReader | CsvTrace
         self.losses: deque[tuple[int, int]] = deque()
         if is_csv_trace(path):
             self._file = csv = read_csv_lines(path, ledger, key)
-            self._lines = iter(csv)
+            self._lines = _timed(csv, clock)
         else:
             decoder = PacketDecoder(ledger, layouts)
             builder = LineBuilder(ledger, names, key, state)
             self._file = capture = open_capture(path, ledger, source)
             self.losses = capture.losses
-            self._lines = _decoded(capture, decoder, builder)
+            self._lines = _decoded(capture, decoder, builder, clock)
 
     @property
     def damage(self) -> list[str]:
@@ -84,10 +88,29 @@ class TraceLines:
         self._file.close()
 
 
-def _decoded(capture: CaptureReader, decoder: PacketDecoder, builder: LineBuilder) -> Iterator[list[Line]]:
+def _decoded(
+    capture: CaptureReader, decoder: PacketDecoder, builder: LineBuilder, clock: StageClock
+) -> Iterator[list[Line]]:
+    batches = iter(capture)
     # flush() runs also where the consumer stops early, so that pending fragments end in the ledger.
     try:
-        for frames in capture:
-            yield builder.build(decoder.decode(frames))
+        while True:
+            with clock.stage("capture"):
+                frames = next(batches, None)
+            if frames is None:
+                return
+            with clock.stage("decode", len(frames)):
+                lines = builder.build(decoder.decode(frames))
+            yield lines
     finally:
         decoder.flush()
+
+
+def _timed(trace: CsvTrace, clock: StageClock) -> Iterator[list[Line]]:
+    batches = iter(trace)
+    while True:
+        with clock.stage("decode"):
+            lines = next(batches, None)
+        if lines is None:
+            return
+        yield lines

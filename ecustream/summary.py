@@ -76,11 +76,12 @@ class RunSummary:
 
     def count(self, lines: Sequence[Line]) -> None:
         """Take lines that were scored."""
-        last = {line.stream.key: line for line in lines}
-        for key, count in Counter([line.stream.key for line in lines]).items():
+        keys = [line.stream.key for line in lines]
+        last = dict(zip(keys, lines, strict=True))
+        for key, count in Counter(keys).items():
             pdu = self.pdus.get(key)
             if pdu is None:
-                first = next(line for line in lines if line.stream.key == key)
+                first = lines[keys.index(key)]
                 pdu = self.pdus[key] = PduSummary(
                     first.stream.name, first.stream.source, self.cycles_ns.get(key, 0), first.time_ns
                 )

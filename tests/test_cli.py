@@ -48,6 +48,10 @@ class TestRun:
         ("options", "says"),
         [
             (["--pcap", "missing.pcap"], "missing.pcap"),
+            (["--pcap", "TRACE", "--pcap", "missing.pcap"], "missing.pcap"),
+            (["--pcap", "TRACE", "--pcap", "TRACE"], "is given twice"),
+            (["--pcap", "TRACE", "--set", "ring.when_full=skip"], "give scoring.speed (--speed)"),
+            (["--pcap", "TRACE", "--set", "scoring.max_wait_ms=-1"], "scoring.max_wait_ms"),
             (["--pcap", "TRACE", "--model", "nowhere"], "nowhere"),
             (["--pcap", "TRACE", "--set", "detect.budget=3"], "detect.budget"),
             (["--pcap", "TRACE", "--speed", "fast"], "scoring.speed"),
@@ -86,6 +90,23 @@ class TestRun:
         assert says in done.stderr
         assert done.stderr.count("\n") == 1
         assert "Traceback" not in done.stderr
+
+    def test_several_traces_and_where_the_time_went(
+        self, clean_trace: Path, faulty_trace: Path, bundle_path: Path
+    ) -> None:
+        """--pcap can be repeated, and --profile prints the stages after the summary."""
+        done = ecustream(
+            "run", "--pcap", clean_trace, "--pcap", faulty_trace, "--model", bundle_path, "--no-publish",
+            "--profile",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        words = ["clean.pcapng", "faulty.pcapng", "the ledger balances", "Where the time goes"]
+        at = [done.stdout.index(word) for word in words]
+        assert at == sorted(at)
+        # Every stage that a run has was entered.
+        for stage in ("capture", "decode", "wait for lines", "tokenization", "model", "detection"):
+            (row,) = [line for line in done.stdout.splitlines() if line.startswith(f"│ {stage} ")]
+            assert int(row.split("│")[6]) > 0, row
 
     def test_does_not_import_what_training_needs(self, clean_trace: Path, bundle_path: Path) -> None:
         """`run` imports neither transformers nor peft nor scapy: start-up counts."""

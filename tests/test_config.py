@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecustream.config import Config, InputConfig, check_bind_url, effective_toml, load_config
+from ecustream.addresses import check_bind_url
+from ecustream.config import Config, InputConfig, effective_toml, load_config
 from ecustream.errors import ConfigError
 
 
@@ -26,7 +27,14 @@ def test_defaults() -> None:
     assert config == Config()
     assert tomllib.loads(effective_toml(config)) == {
         "input": {"layouts": {}, "key": "stream", "state": {"byte": 0, "mask": 255, "values": {}}},
-        "scoring": {"chunk_lines": 256, "threads": 0, "speed": "max"},
+        "scoring": {
+            "chunk_lines": 256,
+            "max_wait_ms": 5.0,
+            "threads": 0,
+            "device": "auto",
+            "dtype": "float32",
+            "speed": "max",
+        },
         "detect": {
             "filter": "episodes",
             "false_alarms_per_hour": 1.0,
@@ -44,7 +52,7 @@ def test_defaults() -> None:
             "journal_max_bytes": 100_000_000,
             "journal_max_age_h": 168.0,
         },
-        "ring": {"lines": 65_536},
+        "ring": {"lines": 65_536, "when_full": "wait"},
     }
 
 
@@ -127,6 +135,11 @@ def test_keys_open_an_address_to_other_machines(tmp_path: Path) -> None:
             "scoring.chunk_lines is 1.5, but must be a whole number of at least 1",
         ),
         ('[scoring]\nthreads = "2"', 'scoring.threads is "2", but must be a whole number of at least 0'),
+        (
+            '[scoring]\ndevice = "gpu"',
+            'scoring.device is "gpu", but must be "auto", "cpu", "cuda" or "cuda:0" and so on',
+        ),
+        ('[scoring]\ndtype = "half"', 'scoring.dtype is "half", but must be one of "float32", "bfloat16"'),
         ("[detect]\njoin_ms = nan", "detect.join_ms is nan, but must be a number of at least 0"),
         ("[input.state]\nmask = 256", "input.state.mask is 256, but must be a whole number from 1 to 255"),
         ("[publish]\nenabled = 1", "publish.enabled is 1, but must be true or false"),
@@ -203,16 +216,20 @@ def test_unreadable_files(tmp_path: Path) -> None:
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 VALUES = {
     "input.source": TEXT,
-    "input.names": TEXT.map(lambda text: "/" + text.replace("\0", "")),
+    "input.names": TEXT.map(lambda text: str(Path("/" + text.replace("\0", "")))),
     "input.layouts": st.dictionaries(TEXT, TEXT, max_size=3),
     "input.key": st.sampled_from(["stream", "name"]),
     "input.state.nm_port": st.integers(1, 65535),
     "input.state.values": st.dictionaries(st.integers(0, 255).map(str), st.integers(0, 2)),
     "scoring.speed": st.just("max") | st.floats(1e-300, 1e300),
+    "scoring.max_wait_ms": st.floats(0, 1e308),
+    "scoring.device": st.sampled_from(["auto", "cpu", "cuda", "cuda:0", "cuda:12"]),
+    "scoring.dtype": st.sampled_from(["float32", "bfloat16"]),
+    "ring.when_full": st.sampled_from(["wait", "skip"]),
     "detect.false_alarms_per_hour": st.floats(0, 1e308, exclude_min=True),
     "publish.allow_remote": st.booleans(),
     "publish.history_events": st.integers(1, 2**62),
-    "publish.journal": TEXT.map(lambda text: "/" + text.replace("\0", "")),
+    "publish.journal": TEXT.map(lambda text: str(Path("/" + text.replace("\0", "")))),
     "publish.journal_max_age_h": st.floats(0, 1e308, exclude_min=True),
 }
 

@@ -5,6 +5,7 @@ import io
 from rich.console import Console
 
 from ecustream.ledger import Ledger
+from ecustream.outcome import Outcome
 from ecustream.report import print_summary
 from ecustream.summary import PduSummary, RunSummary
 
@@ -42,3 +43,33 @@ def test_flows_of_one_name_are_told_apart() -> None:
     text = printed(f"A|ETH1|{sender}|[ff14::2]:2", f"A|ETH1|{other}|[ff14::2]:2")
     assert f"A from {sender}" in text
     assert f"A from {other}" in text
+
+
+def test_several_traces_are_told_apart() -> None:
+    """Each trace has its PDUs and counts under its name, then come the counts of all."""
+    parts = {}
+    for trace, name in (("a.pcap", "ESC_03"), ("b.pcap", "ACC_06")):
+        parts[trace] = RunSummary("run", Ledger(), {}, traffic_s=2.5)
+        parts[trace].pdus[name] = PduSummary(name, "ETH1", 10_000_000, 0, lines=7)
+        parts[trace].ledger.end("lines", "scored", 7)
+    outcome = Outcome("run", Ledger(), {}, seconds=2.0, traces=parts)
+    outcome.ledger.end("lines", "scored", 14)
+    outcome.gather()
+    out = io.StringIO()
+    print_summary(outcome, Console(file=out, width=120))
+    text = out.getvalue()
+    order = ["a.pcap", "ESC_03      7", "in 2.5 s of traffic; 7 lines\n", "b.pcap", "ACC_06      7"]
+    order.append("in 5.0 s of traffic; 14 lines in 2.0 s, 7 lines/s")
+    at = [text.index(words) for words in order]
+    assert at == sorted(at)
+    assert text.count("ESC_03") == 1
+    assert "overloaded" not in text
+
+
+def test_overload_is_told() -> None:
+    """The summary says for how long the machine could not keep up, and what that cost."""
+    outcome = Outcome("run", Ledger(), {}, overloaded_s=7.61)
+    outcome.ledger.end("lines", "overwritten", 24646, reason="backlog")
+    out = io.StringIO()
+    print_summary(outcome, Console(file=out))
+    assert "overloaded for 7.6 s, 24,646 lines were skipped" in out.getvalue()

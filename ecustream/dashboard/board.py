@@ -124,7 +124,7 @@ class Board:
             return Headline("stale", f"messages come, but {self.reply} does not answer")
         if self._episodes.open_count:
             return Headline("open", "")
-        if status is not None and status.state == "degraded":
+        if status is not None and status.state in ("degraded", "overloaded"):
             return Headline("degraded", status.reason or "")
         if status is not None and status.state == "done":
             return Headline("ended", "the run has ended; the next one shows here by itself")

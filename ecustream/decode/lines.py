@@ -48,7 +48,8 @@ class LineBuilder:
         append = out.append
         slots = self._slots
         state = self._state
-        code = STATE_NORMAL
+        code = STATE_NORMAL if state is None else state.state
+        steady_from_ns = steady_until_ns = 0
         number = self._count
         for pdu in pdus:
             slot = slots.get((pdu.flow, pdu.pdu_id)) or self._open(pdu)
@@ -67,7 +68,11 @@ class LineBuilder:
                 else:
                     delta_ns = clock.back(time_ns, self._ledger)
             if state is not None and member is not None:
-                code = state.advance(member, time_ns, pdu.payload)
+                if member.is_read or not steady_from_ns <= time_ns < steady_until_ns:
+                    code = state.advance(member, time_ns, pdu.payload)
+                    steady_from_ns, steady_until_ns = state.steady_ns
+                else:
+                    member.last_ns = time_ns
             append(Line(number, pdu.frame, time_ns, stream, code, delta_ns))
             number += 1
         self._count = number

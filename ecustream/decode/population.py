@@ -30,15 +30,16 @@ _GAP_NS = 500_000_000
 class Member:
     """One PDU key as the state machines know it; `last_ns` is its last line, `cycle_ns` 0 if not cyclic.
 
-    `mapped` and `node` say that its payload is read: as the mapped PDU, or as the UDP-NM of a node.
+    `is_read` tells that its payload is read: as the mapped PDU (`mapped`), or as the UDP-NM of a `node`.
     """
 
-    __slots__ = ("cycle_ns", "last_ns", "mapped", "node")
+    __slots__ = ("cycle_ns", "is_read", "last_ns", "mapped", "node")
 
     def __init__(self, cycle_ns: int = 0, node: str | None = None) -> None:
         self.cycle_ns = cycle_ns
         self.last_ns: int | None = None
         self.mapped = False
+        self.is_read = False
         self.node = node
 
 

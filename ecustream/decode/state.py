@@ -33,6 +33,11 @@ class ActivityState:
     The first source that has something to say counts: the mapped PDU, from its first occurrence; UDP-NM,
     from its first message; the population of cyclic PDUs. With none of them it is normal operation.
 
+    Attributes:
+        state: the state of the last line.
+        steady_ns: from and until when the state stays: there a line whose payload is not read changes
+            nothing but its member's `last_ns`.
+
     Args:
         mapped: the PDU that tells the state.
         nm_port: destination port of UDP-NM.
@@ -56,9 +61,8 @@ class ActivityState:
         self._nm_port = nm_port
         self._nm = NetworkManagement()
         self._population = Population(cycles_ns or {})
-        # Outside [floor, next) something is due: an evaluation, or the clock was set.
-        self._floor_ns = 0
-        self._next_ns = 0
+        # Outside of [from, until) something is due: an evaluation, or the clock was set.
+        self.steady_ns = (0, 0)
         self._started = False
 
     def enrol(self, stream: Stream) -> Member:
@@ -69,26 +73,28 @@ class ActivityState:
         if member is None or is_nm:
             member = Member(node=stream.src if is_nm else None)
         member.mapped = member.mapped or is_mapped
+        member.is_read = member.mapped or member.node is not None
         return member
 
     def advance(self, member: Member, time_ns: int, payload: bytes) -> int:
         """The state of a line of `member` at `time_ns` that carries `payload`."""
-        if not self._floor_ns <= time_ns < self._next_ns:
+        from_ns, until_ns = self.steady_ns
+        if not from_ns <= time_ns < until_ns:
             self._tick(time_ns)
         member.last_ns = time_ns
-        if member.mapped or member.node is not None:
+        if member.is_read:
             self._read(member, time_ns, payload)
         return self.state
 
     def _tick(self, time_ns: int) -> None:
-        if not self._started or time_ns < self._floor_ns:
+        from_ns, until_ns = self.steady_ns
+        if not self._started or time_ns < from_ns:
             self._started = True
             self._nm.restart(time_ns)
             self._population.restart(time_ns)
-        elif time_ns - self._next_ns > self._population.gap_ns:
+        elif time_ns - until_ns > self._population.gap_ns:
             self._population.restart(time_ns)
-        self._floor_ns = time_ns - _CLOCK_STEP_NS
-        self._next_ns = time_ns + _INTERVAL_NS
+        self.steady_ns = (time_ns - _CLOCK_STEP_NS, time_ns + _INTERVAL_NS)
         self._evaluate(time_ns)
 
     def _evaluate(self, time_ns: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import zmq
 
-from ecustream.config import check_bind_url
+from ecustream.addresses import check_bind_url
 from ecustream.errors import ConfigError, OutputError
 
 __all__ = ["bind"]

@@ -17,6 +17,7 @@ __all__ = [
     "ScoreBatch",
     "State",
     "Status",
+    "TraceStatus",
     "encode",
     "json_schemas",
     "schema_definitions",
@@ -26,7 +27,7 @@ __all__ = [
 
 STATUS_SCHEMA = "ecustream.status/1"
 SCORE_SCHEMA = "ecustream.score/1"
-State = Literal["starting", "warming", "running", "draining", "done", "degraded"]
+State = Literal["starting", "warming", "running", "overloaded", "draining", "done", "degraded"]
 
 
 class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,13 +66,23 @@ class PublishStatus(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
 
 
+class TraceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one of several traces is: its scored `lines`, its `lag_s`, and whether it has `ended`."""
+
+    trace: str
+    lines: int
+    lag_s: float
+    ended: bool
+
+
 class Status(msgspec.Struct, kw_only=True):
     """How the run is doing, once a second.
 
     `seq` is that of the last event (0 before the first), so that a subscriber sees a gap at the tail.
     `lag_s` is how far scoring is behind capture, `wall_ns` the wall clock in nanoseconds since 1970,
-    `ledger` what `Ledger.as_dict` gives, `reason` why the state is `degraded`,
-    `journal` null where events are not journalled, `publish` how publishing is doing.
+    `ledger` what `Ledger.as_dict` gives, `reason` why the state is `degraded` or `overloaded`,
+    `journal` null where events are not journalled, `publish` how publishing is doing, `traces` how each
+    trace is doing where there are several, else null; `lag_s` is then the largest of theirs.
     """
 
     schema: str = STATUS_SCHEMA
@@ -86,6 +97,7 @@ class Status(msgspec.Struct, kw_only=True):
     reason: str | None = None
     journal: JournalStatus | None = None
     publish: PublishStatus | None = None
+    traces: list[TraceStatus] | None = None
 
 
 class ScoreBatch(msgspec.Struct, kw_only=True):
@@ -93,6 +105,7 @@ class ScoreBatch(msgspec.Struct, kw_only=True):
 
     `perplexity` is exp(mean nats a token), `surprisal` nats in sum; `warming` is true while the model has
     not yet seen enough lines for the score to count. Batches may be thinned out, but never lose a peak.
+    `trace` names the trace, and is there only where a run reads several.
     """
 
     schema: str = SCORE_SCHEMA
@@ -103,6 +116,7 @@ class ScoreBatch(msgspec.Struct, kw_only=True):
     perplexity: list[float]
     surprisal: list[float]
     warming: list[bool]
+    trace: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _SCHEMAS: dict[type[msgspec.Struct], str] = {
@@ -128,31 +142,32 @@ def topic(message: Event | Status | ScoreBatch) -> bytes:
 
 def score_batches(run: str, block: ScoreBlock) -> list[ScoreBatch]:
     """A block of scores as one batch a source; lines without a token have no score and are left out."""
-    batches: dict[str, ScoreBatch] = {}
+    sources = [line.stream.source for line in block.lines]
+    surprisal = block.surprisal_nats()
     with np.errstate(invalid="ignore"):
-        perplexities = block.perplexity().tolist()
-    for line, perplexity, surprisal, warming, tokens in zip(
-        block.lines,
-        perplexities,
-        block.surprisal_nats().tolist(),
-        block.warming.tolist(),
-        block.tokens.tolist(),
-        strict=True,
-    ):
-        if not tokens:
-            continue
-        source = line.stream.source
-        batch = batches.get(source)
-        if batch is None:
-            batch = batches[source] = ScoreBatch(
-                run=run, source=source, times_ns=[], pdus=[], perplexity=[], surprisal=[], warming=[]
+        perplexity = np.exp(surprisal / block.tokens)
+    batches = []
+    for source in dict.fromkeys(sources):
+        lines, columns = block.lines, (perplexity, surprisal, block.warming)
+        chosen = block.tokens > 0
+        if sources.count(source) < len(sources):
+            chosen &= np.array([other == source for other in sources])
+        if not chosen.all():
+            lines = [lines[i] for i in np.flatnonzero(chosen).tolist()]
+            columns = (perplexity[chosen], surprisal[chosen], block.warming[chosen])
+        if lines:
+            batches.append(
+                ScoreBatch(
+                    run=run,
+                    source=source,
+                    times_ns=[line.time_ns for line in lines],
+                    pdus=[line.stream.name for line in lines],
+                    perplexity=columns[0].tolist(),
+                    surprisal=columns[1].tolist(),
+                    warming=columns[2].tolist(),
+                )
             )
-        batch.times_ns.append(line.time_ns)
-        batch.pdus.append(line.stream.name)
-        batch.perplexity.append(perplexity)
-        batch.surprisal.append(surprisal)
-        batch.warming.append(warming)
-    return list(batches.values())
+    return batches
 
 
 def json_schemas() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from ecustream.publish.eventlog import open_for_writing
 from ecustream.scores import FIELDS, ScoreBlock
@@ -20,6 +21,9 @@ COLUMNS = ("number", "time_ns", "pduName", "perplexity", *(f"{field}_nats" for f
 """`FIELD_nats` is the surprisal of that field, empty (JSON: null) where the line had no token of it."""
 
 BUFFER_BYTES = 1 << 18
+_DIGITS = 7
+_LOW, _HIGH = 1e-15, 1e22
+"""Between them the powers of ten that rounding takes are exact."""
 
 
 class ScoreLog:
@@ -55,11 +59,11 @@ class ScoreLog:
         if self._csv:
             text = io.StringIO()
             rows = csv.writer(text, lineterminator="\n")
-            rows.writerows((*row[:-1], int(row[-1])) for row in _rows(scores))
+            rows.writerows(_rows(scores, scores.warming.astype(np.int64).tolist()))
             data = text.getvalue().encode()
         else:
             data = msgspec.json.Encoder().encode_lines(
-                [dict(zip(COLUMNS, row, strict=True)) for row in _rows(scores)]
+                [dict(zip(COLUMNS, row, strict=True)) for row in _rows(scores, scores.warming.tolist())]
             )
         self._put(data, rows=len(scores.lines))
 
@@ -89,14 +93,32 @@ class ScoreLog:
         self.failed += rows
 
 
-def _rows(scores: ScoreBlock) -> Iterator[tuple[Any, ...]]:
+def _rows(scores: ScoreBlock, warming: list[Any]) -> Iterator[tuple[Any, ...]]:
     with np.errstate(invalid="ignore"):  # a line without a token has no perplexity
-        perplexity = scores.perplexity().tolist()
-    for line, value, nats, warming in zip(
-        scores.lines, perplexity, scores.field_nats.tolist(), scores.warming.tolist(), strict=True
-    ):
-        yield line.number, line.time_ns, line.stream.name, _digits(value), *map(_digits, nats), warming
+        perplexity = scores.perplexity()
+    lines = scores.lines
+    return zip(
+        [line.number for line in lines],
+        [line.time_ns for line in lines],
+        [line.stream.name for line in lines],
+        _digits(perplexity),
+        *map(_digits, scores.field_nats.T),
+        warming,
+        strict=True,
+    )
 
 
-def _digits(value: float) -> float | None:
-    return float(f"{value:.7g}") if math.isfinite(value) else None
+def _digits(values: npt.NDArray[np.floating]) -> list[float | None]:
+    """The values with seven significant digits; None for those that are not finite."""
+    values = values.astype(np.float64)
+    size = np.abs(values)
+    usual = (size > _LOW) & (size < _HIGH)
+    magnitude = np.floor(np.log10(size, out=np.zeros_like(size), where=usual))
+    # A whole number below 1e7 over an exact power of ten, or times one, is the float nearest to its decimal.
+    up = 10.0 ** np.maximum(_DIGITS - 1 - magnitude, 0)
+    down = 10.0 ** np.maximum(magnitude - _DIGITS + 1, 0)
+    told: list[float | None] = np.where(usual, np.rint(values * up / down) * down / up, values).tolist()
+    for i in np.flatnonzero(~usual & (values != 0)).tolist():
+        value = float(values[i])
+        told[i] = float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+    return told

@@ -1,12 +1,16 @@
 """Thins out score batches for the eye: few messages, few lines, every peak."""
 
+from msgspec import UnsetType
+
 from ecustream.publish.messages import ScoreBatch
 
 __all__ = ["ScoreThrottle"]
 
+_Key = tuple[str, str | UnsetType]
+
 
 class ScoreThrottle:
-    """Merges the score batches of each source into at most one message per `interval_ns`.
+    """Merges the score batches of each source and trace into at most one message per `interval_ns`.
 
     A message has at most `max_lines` lines. Where there were more, they are cut into equal stretches and
     of each stretch the line with the highest perplexity and the one with the highest surprisal stay. A
@@ -20,14 +24,15 @@ class ScoreThrottle:
             raise ValueError("max_lines must be at least 2")
         self.interval_ns = interval_ns
         self.max_lines = max_lines
-        self._waiting: dict[str, ScoreBatch] = {}
-        self._sent_ns: dict[str, int] = {}
+        self._waiting: dict[_Key, ScoreBatch] = {}
+        self._sent_ns: dict[_Key, int] = {}
 
     def add(self, batch: ScoreBatch) -> None:
         """Takes over the lines of a batch; the batch itself is not kept."""
-        waiting = self._waiting.get(batch.source)
+        key = batch.source, batch.trace
+        waiting = self._waiting.get(key)
         if waiting is None:
-            self._waiting[batch.source] = _pick(batch, range(len(batch.times_ns)))
+            self._waiting[key] = _pick(batch, range(len(batch.times_ns)))
             return
         waiting.times_ns += batch.times_ns
         waiting.pdus += batch.pdus
@@ -36,14 +41,14 @@ class ScoreThrottle:
         waiting.warming += batch.warming
         # Bounds memory where nobody asks for what is ready.
         if len(waiting.times_ns) > 64 * self.max_lines:
-            self._waiting[batch.source] = thin(waiting, self.max_lines)
+            self._waiting[key] = thin(waiting, self.max_lines)
 
     def ready(self, now_ns: int) -> list[ScoreBatch]:
         """The messages that may be sent now; the caller sends them."""
-        due = [source for source in self._waiting if self._due_ns(source) <= now_ns]
-        for source in due:
-            self._sent_ns[source] = now_ns
-        return [thin(self._waiting.pop(source), self.max_lines) for source in due]
+        due = [key for key in self._waiting if self._due_ns(key) <= now_ns]
+        for key in due:
+            self._sent_ns[key] = now_ns
+        return [thin(self._waiting.pop(key), self.max_lines) for key in due]
 
     def next_due_ns(self) -> int | None:
         """When `ready` will next have something, or None while nothing waits."""
@@ -55,8 +60,8 @@ class ScoreThrottle:
         self._waiting.clear()
         return waiting
 
-    def _due_ns(self, source: str) -> int:
-        sent_ns = self._sent_ns.get(source)
+    def _due_ns(self, key: _Key) -> int:
+        sent_ns = self._sent_ns.get(key)
         return 0 if sent_ns is None else sent_ns + self.interval_ns
 
 
@@ -90,4 +95,5 @@ def _pick(batch: ScoreBatch, rows: list[int] | range) -> ScoreBatch:
         perplexity=[batch.perplexity[i] for i in rows],
         surprisal=[batch.surprisal[i] for i in rows],
         warming=[batch.warming[i] for i in rows],
+        trace=batch.trace,
     )

@@ -95,6 +95,11 @@ class BatchedQwen2:
         self._passes = Passes(self._pass, self._idle, device, graphs=graphs)
 
     @property
+    def notes(self) -> Sequence[str]:
+        """Which attention is used, and why none that is faster."""
+        return [f"attention {self.attention_used}", *self.attention_rejected]
+
+    @property
     def prepared_passes(self) -> int:
         """How many shapes of a pass were prepared so far; none is added after `warm_up`."""
         return self._passes.prepared

@@ -43,6 +43,7 @@ class Bundle:
     ) -> None:
         self.path = files.path
         self.info = files.info
+        self._device, self._dtype = device or torch.device("cpu"), dtype
         if self.info.tokenizer != FieldsTokenizer.name:
             raise BundleError(f"{self.path}: bundle.json names an unknown tokenizer {self.info.tokenizer!r}")
         try:
@@ -63,6 +64,7 @@ class Bundle:
                 device=device,
                 dtype=dtype,
             )
+            self._kind = str(config.get("model_type", "qwen2"))
             tokenizer = self.new_tokenizer()
             tokenizer.check_json(files.data["tokenizer.json"].decode(errors="replace"))
             if tokenizer.vocabulary_size != self.network.vocab:
@@ -76,6 +78,18 @@ class Bundle:
     def new_tokenizer(self) -> FieldsTokenizer:
         """A tokenizer in its initial state, for one stream."""
         return FieldsTokenizer({pdu.key: pdu.cycle_ns for pdu in self.info.pdus})
+
+    @property
+    def served(self) -> str:
+        """How the network is served, in words."""
+        window = f"{self.info.window_tokens} tokens"
+        kept = {
+            "rolling": f"rolling cache of {window}",
+            "sawtooth": f"trained with full attention and served by restarts within {window}",
+            "recurrent": "recurrent state",
+        }[self.network.serving]
+        dtype = str(self._dtype).removeprefix("torch.")
+        return ", ".join([self._kind, kept, f"{dtype} on {self._device}", *self.network.notes])
 
     def new_scorer(self, clock: StageClock | None = None) -> Scorer:
         """A scorer over the network, with no stream yet; `clock` is told where its time goes."""

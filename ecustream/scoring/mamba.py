@@ -126,6 +126,7 @@ class Mamba:
     """
 
     serving: Serving = "recurrent"
+    notes: Sequence[str] = ()
 
     def __init__(
         self,

@@ -59,6 +59,10 @@ class Network(Protocol[StateT]):
     max_chunk: int
     flops_per_token: int
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What else is worth knowing about how it computes here, a few words each."""
+
     def warm_up(self) -> None:
         """Do now, once, what the first calls would otherwise have to wait for."""
 

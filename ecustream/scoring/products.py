@@ -21,7 +21,7 @@ measured with networks of widths 96, 128 and 384."""
 
 
 @contextmanager
-def fast_products(rows: int, width: int = 256) -> Iterator[None]:
+def fast_products(rows: int, width: int) -> Iterator[None]:
     """Products with matrices of so many rows and columns are computed by whichever library is faster here."""
     if rows * width < _LEAST_WORK or not exact_onednn():
         yield

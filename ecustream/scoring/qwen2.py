@@ -75,6 +75,7 @@ class Qwen2:
     """
 
     serving: Serving = "rolling"
+    notes: Sequence[str] = ()
 
     def __init__(
         self,

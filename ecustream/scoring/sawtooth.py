@@ -56,6 +56,7 @@ class SawtoothQwen2:
     """
 
     serving: Serving = "sawtooth"
+    notes: Sequence[str] = ()
 
     def __init__(
         self,

@@ -59,7 +59,7 @@ def _header(board: Board, now_ns: int) -> Text:
     status = board.status
     pieces = [(f"run {board.run or '?'}", "bold"), (f"event {board.seq}", "")]
     if status is not None:
-        style = "bold red" if status.state == "degraded" else "bold"
+        style = "bold red" if status.state in ("degraded", "overloaded") else "bold"
         pieces += [
             (status.source, "bold"),
             (status.state, style),

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecustream.bench_trial import ReaderReport, Transport, Trial
+from ecustream.bench.trial import ReaderReport, Transport, Trial
 from tests.client.sockets import ANY
 from tests.client.test_journal_integration import LARGE_BYTES, Notes, Nursery, gone, kill, run_name, wait_for
 from tests.client.test_journal_integration import nursery as nursery

@@ -130,3 +130,37 @@ def test_state_of_a_line_includes_the_line_itself() -> None:
     pdus = [Pdu(1, n * MS, A, pdu_id, bytes([n % 2])) for n, pdu_id in enumerate((2, 2, 1, 2, 1))]
     pdus[4].payload = b"\1"
     assert [line.state for line in builder.build(pdus)] == [1, 1, 0, 0, 1]
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.integers(-40, 400), st.booleans()), max_size=80),
+    st.booleans(),
+    st.integers(1, 30),
+)
+def test_state_is_what_the_state_machine_says_line_by_line(
+    script: list[tuple[int, int, bool]], mapped: bool, batch: int
+) -> None:
+    """Through starts, silences, clock steps and PDUs whose payload is read, in batches of any size."""
+    key_of = {n: f"PDU_0x0000000{n}|ETH1|[fd53::48]:42994|[ff14::7f]:42557" for n in (3, 4, 5)}
+    cycles_ns = dict.fromkeys(key_of.values(), 30 * MS)
+
+    def machine() -> ActivityState:
+        by = MappedPdu("ESC_03", 0, 0x01, {0: 0, 1: 1}) if mapped else None
+        return ActivityState(by, nm_port=30500, cycles_ns=cycles_ns)
+
+    pdus = []
+    time_ns = 10_000 * MS
+    for number, (kind, delta, bit) in enumerate(script):
+        # Now and then the clock is set, or the bus is silent for long.
+        time_ns += (delta if abs(delta) < 390 else 20 * delta) * MS // (1 if bit else 10)
+        flow = A._replace(dport=30500) if kind == 2 else A
+        pdus.append(Pdu(number, time_ns, flow, kind, bytes([bit])))
+    builder = LineBuilder(Ledger(), NAMES, state=machine())
+    lines = [line for at in range(0, len(pdus), batch) for line in builder.build(pdus[at : at + batch])]
+    alone = machine()
+    members = {}
+    for pdu, line in zip(pdus, lines, strict=True):
+        if line.stream.index not in members:
+            members[line.stream.index] = alone.enrol(line.stream)
+        assert line.state == alone.advance(members[line.stream.index], pdu.time_ns, pdu.payload)

@@ -1,15 +1,23 @@
 """One of every message and answer of schema version 1, with every field filled; written down in `golden/`."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from ecustream.events import Event, EventPdu, EventScore
 from ecustream.publish.history import History, Record
-from ecustream.publish.messages import JournalStatus, PublishStatus, ScoreBatch, Status, encode
+from ecustream.publish.messages import (
+    JournalStatus,
+    PublishStatus,
+    ScoreBatch,
+    Status,
+    TraceStatus,
+    encode,
+)
 from ecustream.publish.pdus import PduRow, PduTable
 from tests.publish.examples import make_event, make_scores, make_status
 
 __all__ = ["MESSAGES", "REQUESTS", "SILENCE", "bodies"]
 
+TracedT = TypeVar("TracedT", Event, ScoreBatch)
 SILENCE = Event(
     run="01JD5Z0000000000000000000A",
     seq=2,
@@ -45,12 +53,32 @@ def full_status() -> Status:
     return status
 
 
+def overloaded_status() -> Status:
+    """A status of a run that reads two traces, faster than it can score them."""
+    status = make_status(5)
+    status.state, status.reason = "overloaded", "more comes than can be scored; 512 lines were skipped so far"
+    status.traces = [
+        TraceStatus(trace="bench.pcapng", lines=2, lag_s=0.004, ended=False),
+        TraceStatus(trace="zwei/bench.pcapng", lines=1, lag_s=0.0, ended=True),
+    ]
+    return status
+
+
+def traced(message: TracedT) -> TracedT:
+    """The message as it is of a run that reads several traces."""
+    message.trace = "zwei/bench.pcapng"
+    return message
+
+
 MESSAGES: dict[str, Event | Status | ScoreBatch] = {
     "event_anomaly": make_event(1),
     "event_silence": SILENCE,
     "status": make_status(2),
     "status_full": full_status(),
     "score": make_scores([1.5, 2.0], warming=[True, False]),
+    "event_traced": traced(make_event(6)),
+    "status_overloaded": overloaded_status(),
+    "score_traced": traced(make_scores([3.0])),
 }
 ROW = PduRow(
     name="ESC_03",

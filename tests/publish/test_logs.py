@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ecustream.errors import OutputError
 from ecustream.ledger import Ledger
@@ -200,3 +203,22 @@ def test_an_event_that_no_sink_took_is_dropped() -> None:
         "dropped{socket_failed}": 1,
     }
     assert full.problems() == ["/dev/full: 1 of 1 events could not be written: No space left on device"]
+
+
+@given(st.lists(st.floats(0, 700, width=32), min_size=1, max_size=20))
+def test_score_log_has_seven_significant_digits(
+    tmp_path_factory: pytest.TempPathFactory, nats: list[float]
+) -> None:
+    """Every number is the one that `%.7g` writes, large perplexities as well; infinity and nan are null."""
+    scores = block(len(nats))
+    scores.field_nats[:, 0] = nats
+    path = tmp_path_factory.mktemp("log") / "s.jsonl"
+    log = ScoreLog(path)
+    log.write(scores)
+    log.close()
+    rows = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+    wanted = [float(f"{value:.7g}") for value in scores.field_nats[:, 0].tolist()]
+    assert [row["pduName_nats"] for row in rows] == wanted
+    wanted = [float(f"{value:.7g}") for value in scores.perplexity().tolist()]
+    assert [row["perplexity"] for row in rows] == wanted
+    assert {row["activityState_nats"] for row in rows} == {None}

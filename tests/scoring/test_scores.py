@@ -39,6 +39,7 @@ def test_rows_say_the_same_line_by_line(block: ScoreBlock) -> None:
     assert (first.tokens, first.expected, first.warming) == (2, (198, 38, -1), True)
     assert second == LineScore(LINES[1], (1.0, 2.0, 6.0), 9.0, 3, (199, 40, 4), False)
     assert [row.perplexity for row in (first, second)] == pytest.approx(block.perplexity().tolist())
+    assert block.row(1) == second
     assert type(second.surprisal_nats) is float
     assert type(second.warming) is bool
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ecustream import bench
+from ecustream.bench import capture as bench
 from ecustream.capture.files import open_capture
 from ecustream.decode.packets import PacketDecoder
 from ecustream.ledger import Ledger

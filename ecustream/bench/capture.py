@@ -1,8 +1,6 @@
 """Measures how fast this machine reads and decodes captures, beside scapy on the same packets."""
 
 import gzip
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,6 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ecustream.bench.machine import machine_line
 from ecustream.capture.files import open_capture
 from ecustream.decode.packets import PacketDecoder
 from ecustream.ledger import Ledger
@@ -69,18 +68,6 @@ def bench_capture(packets: int = 200_000, scapy_packets: int = 5_000) -> dict[st
     for row in rows:
         row["ratio_to_scapy"] = row["packets_per_s"] / scapy_rate if scapy_rate else None
     return {"machine": machine_line(), "rows": rows}
-
-
-def machine_line() -> str:
-    """Processor model, its cores and the Python version, to print beside figures."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text(errors="replace").splitlines()
-        model = next(
-            (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model
-        )
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def render_capture(report: dict[str, Any]) -> Table:

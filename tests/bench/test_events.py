@@ -17,8 +17,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from ecustream import bench_events
-from ecustream.bench_trial import Transport, Trial
+from ecustream.bench import events as bench_events
+from ecustream.bench.trial import Transport, Trial
 from ecustream.cli import app
 from ecustream.errors import ConfigError
 
@@ -106,7 +106,7 @@ def test_a_reader_that_does_not_end_is_an_error(tmp_path: Path) -> None:
 def test_nothing_outlives_who_began_the_trial(tmp_path: Path) -> None:
     """Killed in the middle of a trial, it leaves no process behind, also none that waits for events."""
     program = (
-        "import time; from pathlib import Path; from ecustream.bench_trial import Trial\n"
+        "import time; from pathlib import Path; from ecustream.bench.trial import Trial\n"
         f"trial = Trial(Path({str(tmp_path)!r}), 'ipc', 1, 10)\n"
         "print(trial.publisher_pid, *trial.reader_pids, flush=True); time.sleep(60)"
     )
@@ -131,4 +131,4 @@ def test_the_command_prints_what_was_measured(
     assert json.loads(run(app, ["bench", "events", "--json"]).output) == report
     refused = run(app, ["bench", "nonsense"]).exception
     assert isinstance(refused, ConfigError)
-    assert str(refused).endswith("choose capture or events")
+    assert str(refused).endswith("choose capture, score, events or all")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from ecustream.bench import machine_line
-from ecustream.bench_trial import Transport, Trial
+from ecustream.bench.machine import machine_line
+from ecustream.bench.trial import Transport, Trial
 
 __all__ = ["bench_events", "render_events"]
 

@@ -1,0 +1,1 @@
+"""Measures this machine: captures, scores, events; one file a thing that is measured."""

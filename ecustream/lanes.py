@@ -1,0 +1,137 @@
+"""A lane: one stream of traffic on its way to the scorer, read by a thread of its own."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+from ecustream.gaps import split_at_gaps
+from ecustream.ledger import Ledger
+from ecustream.replay import Pacer
+from ecustream.ring import Ring, RingCancelled
+from ecustream.traffic import Line
+
+__all__ = ["Lane", "LineSource"]
+
+
+class LineSource(Protocol):
+    """Where the lines of a lane come from, in batches and once, such as `TraceLines`.
+
+    Attributes:
+        losses: (frame number, count) where so many frames were lost just before that one; taken away here.
+    """
+
+    losses: deque[tuple[int, int]]
+
+    @property
+    def damage(self) -> list[str]:
+        """Sentences on what could not be read so far."""
+
+    @property
+    def total_bytes(self) -> int | None:
+        """How much there is to read, where that is known."""
+
+    @property
+    def bytes_read(self) -> int:
+        """How much of it was read."""
+
+    def __iter__(self) -> Iterator[list[Line]]:
+        """The lines."""
+
+    def close(self) -> None:
+        """Read no more."""
+
+
+class Lane:
+    """Reads a source into a ring, paced where a pacer is given.
+
+    Until `go`, it holds one batch at most: to read while the scorer is being loaded would only slow that
+    down, and a replay begins when there is somebody to watch it.
+
+    Args:
+        name: what to call it, different from that of any other lane.
+        source: where the lines come from.
+        ring: where they wait.
+        pacer: holds them back until they are due; None hands them on as fast as they are taken.
+        ledger: where everything ends that comes in on this lane.
+    """
+
+    def __init__(
+        self, name: str, source: LineSource, ring: Ring, pacer: Pacer | None, ledger: Ledger
+    ) -> None:
+        self.name = name
+        self.source = source
+        self.ring = ring
+        self.ledger = ledger
+        self._pacer = pacer
+        self._go = threading.Event()
+        self._stopped = False
+        self._last_ns = 0
+        self._thread = threading.Thread(target=self._read, name=f"capture {name}", daemon=True)
+
+    @property
+    def passed_ns(self) -> int:
+        """Capture time up to which every line is in the ring or was taken; 0 where that is not known."""
+        return 0 if self._pacer is None else self._pacer.passed_ns
+
+    @property
+    def late_ns(self) -> int:
+        """Wall time by which lines come later than they should."""
+        return 0 if self._pacer is None or self.ring.waiting().ended else self._pacer.late_ns
+
+    @property
+    def late_capture_ns(self) -> int:
+        """Capture time that passed in `late_ns`."""
+        return 0 if self._pacer is None else round(self.late_ns * self._pacer.speed)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def go(self) -> None:
+        """Somebody takes the lines from now on."""
+        self._go.set()
+
+    def stop(self) -> None:
+        """Read no more; what was read can still be taken."""
+        self._stopped = True
+        if self._pacer is not None:
+            self._pacer.cancel()
+
+    def cancel(self) -> None:
+        """Read no more, and drop what was read."""
+        self.stop()
+        self.ring.cancel()
+        self._go.set()
+
+    def close(self) -> None:
+        """Wait for the end of reading; everything read is in the ledger then."""
+        self._thread.join()
+        self.source.close()
+
+    def pieces(self, lines: list[Line], skipped: int) -> list[tuple[list[Line], str]]:
+        """Lines taken from the ring in pieces, each with why it does not follow the one before, or empty."""
+        pieces = split_at_gaps(lines, self.source.losses, self._last_ns, skipped)
+        for part, gap in pieces:
+            before_ns = part[0].time_ns if gap else self._last_ns
+            self._last_ns = max(before_ns, part[-1].time_ns)
+        return pieces
+
+    def _read(self) -> None:
+        try:
+            for batch in self.source:
+                if self._pacer is None:
+                    self.ring.put(batch)
+                    self._go.wait()
+                else:
+                    self._go.wait()
+                    for part in self._pacer.paced(batch):
+                        self.ring.put(part)
+                if self._stopped:
+                    break
+        except RingCancelled:
+            pass
+        except BaseException as error:  # the thread's root: the scoring thread raises it again
+            self.ring.fail(error)
+            return
+        self.ring.close()
