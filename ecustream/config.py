@@ -35,7 +35,10 @@ Name = Annotated[str, Meta(min_length=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Device = Annotated[
     str,
-    Meta(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$", description='"auto", "cpu", "cuda" or "cuda:0" and so on'),
+    Meta(
+        pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
+        description='"auto", "cpu", "cuda" or "cuda:0" and so on',
+    ),
 ]
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 

@@ -139,7 +139,7 @@ def test_keys_open_an_address_to_other_machines(tmp_path: Path) -> None:
             '[scoring]\ndevice = "gpu"',
             'scoring.device is "gpu", but must be "auto", "cpu", "cuda" or "cuda:0" and so on',
         ),
-        ('[scoring]\ndtype = "half"', 'scoring.dtype is "half", but must be one of "float32", "bfloat16"'),
+        ('[scoring]\ndtype = "half"', 'scoring.dtype is "half", but must be one of "bfloat16", "float32"'),
         ("[detect]\njoin_ms = nan", "detect.join_ms is nan, but must be a number of at least 0"),
         ("[input.state]\nmask = 256", "input.state.mask is 256, but must be a whole number from 1 to 255"),
         ("[publish]\nenabled = 1", "publish.enabled is 1, but must be true or false"),

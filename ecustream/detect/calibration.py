@@ -74,6 +74,14 @@ class PduCalibration(msgspec.Struct, frozen=True, kw_only=True):
     name_onset_nats: float
     name_scale_nats: Positive
 
+    def using(self, evidence: frozenset[str]) -> "PduCalibration":
+        """The same, where surprisal of a kind ("delta", "name") that is not used never exceeds its onset."""
+        return msgspec.structs.replace(
+            self,
+            delta_onset_nats=self.delta_onset_nats if "delta" in evidence else math.inf,
+            name_onset_nats=self.name_onset_nats if "name" in evidence else math.inf,
+        )
+
 
 class BusCalibration(msgspec.Struct, frozen=True, kw_only=True):
     """A whole bus in clean traffic: the longest time in which it carried nothing at all."""
@@ -144,6 +152,21 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     def interval_alarms_per_hour(self, rarity_nats: float) -> float:
         """The inverse of `interval_threshold_nats`."""
         return self.lines_per_hour * math.exp(-rarity_nats)
+
+    def model_rarity_nats(self, pdu: PduCalibration, delta: float, name: float) -> tuple[float, float]:
+        """Rarity of the surprisal of a line's delta time and name, 0 where it is ordinary.
+
+        Calibration may find a model too sure of itself, never too unsure: no line is rarer than the
+        probability that the model itself gave it.
+        """
+        delta_nats = name_nats = 0.0
+        if delta > pdu.delta_onset_nats:
+            excess = (delta - pdu.delta_onset_nats) / pdu.delta_scale_nats
+            delta_nats = min(delta, self.delta.rarity(excess))
+        if name > pdu.name_onset_nats:
+            excess = (name - pdu.name_onset_nats) / pdu.name_scale_nats
+            name_nats = min(name, self.name.rarity(excess))
+        return delta_nats, name_nats
 
 
 def decode_calibration(data: bytes) -> Calibration:

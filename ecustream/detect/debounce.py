@@ -18,6 +18,7 @@ __all__ = ["Debounce"]
 
 _ADAPT_LINES = 8
 _GOOD_LINES = 2
+_FORGOTTEN_NATS = 1e-3
 
 
 class Debounce:
@@ -82,10 +83,17 @@ class Debounce:
             self._recent += (rarity_nats - self._recent) / _ADAPT_LINES
         return gain
 
+    def rest(self) -> None:
+        """Take a line without any evidence where nothing is held against the PDU: `step(0.0)`, cheaply."""
+        if self._window:
+            self.step(0.0)
+        elif self._recent >= _FORGOTTEN_NATS:
+            self._recent -= self._recent / _ADAPT_LINES
+
     @property
     def idle(self) -> bool:
         """Whether a line without any evidence would change nothing."""
-        return self.sum_nats == 0.0 and not self.open and self._recent < 1e-3 and not self._window
+        return self.sum_nats == 0.0 and not self.open and self._recent < _FORGOTTEN_NATS and not self._window
 
     def reset(self) -> None:
         """Forget everything, as after a gap in the capture."""

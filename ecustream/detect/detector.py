@@ -1,27 +1,23 @@
 """Scores in, events out: all evidence about every PDU of a run, in capture time."""
 
-import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ecustream.detect.calibration import Calibration, PduCalibration
+from ecustream.detect.deadlines import Deadlines
 from ecustream.detect.debounce import Debounce
-from ecustream.detect.episodes import Episodes, Sighting
+from ecustream.detect.episodes import Episodes
 from ecustream.detect.intervals import Deviation
-from ecustream.detect.reasons import interval_reason, overdue_reason, surprise_reason
+from ecustream.detect.sightings import Expectation, Sightings, unknown_pdu
 from ecustream.detect.thresholds import Thresholds
-from ecustream.detect.watched import Bus, Watched
-from ecustream.events import Event, Evidence
-from ecustream.scores import FIELD_DELTA, FIELD_NAME, FIELDS, LineScore
+from ecustream.detect.watched import NEVER_NS, Bus, Watched
+from ecustream.events import Event
+from ecustream.scores import FIELD_DELTA, FIELD_NAME, LineScore, ScoreBlock
 from ecustream.traffic import STATE_INIT, Line, Stream
-from ecustream.units import duration
 
 __all__ = ["ALL_EVIDENCE", "Detector", "Expectation", "Thresholds"]
 
 ALL_EVIDENCE = frozenset({"interval", "deadline", "delta", "name"})
 """Kinds of evidence that can be used alone or together; `Detector` uses all by default."""
-
-Expectation = Callable[[int, Stream], str | None]
-"""Says in words what a token means that the model expected, for a line of a stream."""
 
 _DISTURBED_NS = 10_000_000_000
 """So long after a PDU went missing the model may still be puzzled by it; after that it counts again."""
@@ -57,74 +53,128 @@ class Detector:
     ) -> None:
         self._cal = calibration
         self._thresholds = thresholds
-        self._expectation = expectation
         self._evidence = evidence
         self._excursions = excursions
-        self._of_key = {pdu.key: pdu for pdu in calibration.pdus}
-        self._watched: list[Watched | None] = []
+        self._of_key = {pdu.key: pdu.using(evidence) for pdu in calibration.pdus}
+        # By Stream.index; the PDU is None where it is not known.
+        self._slots: list[tuple[Watched | None, Bus] | None] = []
         self._by_key: dict[str, Watched] = {}
         self._unknown: set[str] = set()
         self._buses: dict[str, Bus] = {}
         self._pauses = {bus.source: bus.longest_pause_ns for bus in calibration.buses}
-        # (time, order, PDU): an entry counts only if it still is that PDU's own deadline.
-        self._deadlines: list[tuple[int, int, Watched]] = []
-        self._order = 0
+        self._deadlines = Deadlines()
+        self._sightings = Sightings(calibration, thresholds, expectation)
         self._overdue_cycles = max(
             calibration.interval.excess(thresholds.interval_nats + calibration.drift_nats), 1e-6
         )
         self._now = 0
+        # Up to then `advance` has nothing to tell; 0 where that is not known.
+        self._quiet_until_ns = 0
         self._join_ns = join_ns
         self.episodes = Episodes(join_ns)
 
     def step(self, scores: Iterable[LineScore]) -> list[Event]:
         """Take scored lines in order; the events that they bring about."""
+        scores = list(scores)
+        return self._step(
+            [score.line for score in scores],
+            [score.field_nats[FIELD_DELTA] for score in scores],
+            [score.field_nats[FIELD_NAME] for score in scores],
+            [score.warming for score in scores],
+            scores.__getitem__,
+        )
+
+    def step_block(self, block: ScoreBlock) -> list[Event]:
+        """The same as `step` with the rows of a block, made only where something is conspicuous."""
+        return self._step(
+            block.lines,
+            block.field_nats[:, FIELD_DELTA].tolist(),
+            block.field_nats[:, FIELD_NAME].tolist(),
+            block.warming.tolist(),
+            block.row,
+        )
+
+    def _step(
+        self,
+        lines: Sequence[Line],
+        deltas: Sequence[float],
+        names: Sequence[float],
+        warming: Sequence[bool],
+        score_of: Callable[[int], LineScore],
+    ) -> list[Event]:
         events: list[Event] = []
-        for score in scores:
-            line = score.line
+        slots = self._slots
+        uses_deadlines = "deadline" in self._evidence
+        for i, line in enumerate(lines):
             now = line.time_ns
-            if now > self._now:
-                self.advance(now, events)
-            elif now < self._now:
+            if now <= self._now:
                 now = self._now
-            bus = self._buses.get(line.stream.source) or self._start_bus(line.stream.source, now)
-            if bus.silent:
-                bus.silent = False
-                self.episodes.closed(bus.stream.key, now, lasted=True)
-            bus.last_ns = now
-            if bus.initialized == (line.state == STATE_INIT):
-                self._change_state(bus, now)
+            elif now <= self._quiet_until_ns:
+                self._now = now
+            else:
+                self.advance(now, events)
             index = line.stream.index
-            watched = self._watched[index] if index < len(self._watched) else None
+            slot = slots[index] if index < len(slots) else None
+            watched, bus = slot or self._first_line(line, now, events)
+            if bus.silent or bus.initialized == (line.state == STATE_INIT):
+                self._change_bus(bus, line, now)
+            bus.last_ns = now
             if watched is None:
-                watched = self._watch(line.stream)
-                if watched is None:
-                    if line.stream.key not in self._unknown:
-                        self._unknown.add(line.stream.key)
-                        events += self._unknown_pdu(line, now)
-                    continue
-            self._judge(watched, bus, score, now, events)
+                continue
+            deviation = None
+            if watched.intervals is not None and bus.initialized:
+                deviation = watched.intervals.arrive(now)
+                if uses_deadlines:
+                    # Only a line that was odd gives the next one more time.
+                    late_ns = now + watched.allowance_ns
+                    if deviation is not None:
+                        late_ns = watched.intervals.overdue_ns(self._overdue_cycles) or late_ns
+                    self._deadlines.set(watched, late_ns)
+                    if late_ns < self._quiet_until_ns:
+                        self._quiet_until_ns = late_ns
+            watched.last_frame = line.frame
+            delta_nats = name_nats = 0.0
+            cal = watched.cal
+            delta, name = deltas[i], names[i]
+            if (
+                (delta > cal.delta_onset_nats or name > cal.name_onset_nats)
+                and not warming[i]
+                and (now >= bus.disturbed_ns or watched.overdue)
+            ):
+                delta_nats, name_nats = self._cal.model_rarity_nats(cal, delta, name)
+            model = watched.model
+            if (
+                deviation is None
+                and not watched.overdue
+                and delta_nats == name_nats == 0.0 == model.sum_nats
+                and not model.open
+                and watched.interval.idle
+            ):
+                model.rest()
+            else:
+                self._judge(watched, bus, now, deviation, delta_nats, name_nats, score_of, i, events)
         return events
 
     def advance(self, time_ns: int, events: list[Event] | None = None) -> list[Event]:
         """Let capture time pass without lines; what falls due on the way is told in order of time."""
         events = [] if events is None else events
-        deadlines = self._deadlines
         while True:
-            silent = min(self._buses.values(), key=lambda bus: bus.silent_ns, default=None)
-            silent_ns = time_ns if silent is None else silent.silent_ns
-            overdue_ns = deadlines[0][0] if deadlines else time_ns
+            silent_ns, silent = NEVER_NS, None
+            for bus in self._buses.values():
+                if bus.silent_ns < silent_ns:
+                    silent_ns, silent = bus.silent_ns, bus
+            overdue_ns = self._deadlines.soonest_ns()
             told_ns = self.episodes.due_ns
             if told_ns is not None and told_ns <= min(silent_ns, overdue_ns, time_ns):
                 events += self.episodes.advance(told_ns)
             elif silent is not None and silent_ns <= overdue_ns and silent_ns < time_ns:
                 self._bus_silent(silent, silent_ns, events)
             elif overdue_ns < time_ns:
-                at, _, watched = heapq.heappop(deadlines)
-                if watched.deadline_ns == at:
-                    self._overdue(watched, at, events)
+                self._overdue(self._deadlines.pop(), overdue_ns, events)
             else:
                 break
         self._now = max(self._now, time_ns)
+        self._quiet_until_ns = min(silent_ns, overdue_ns, NEVER_NS if told_ns is None else told_ns - 1)
         return events
 
     def gap(self, time_ns: int, source: str, why: str) -> list[Event]:
@@ -133,7 +183,7 @@ class Detector:
         for watched in self._by_key.values():
             watched.forget()
         start = self._now or time_ns
-        self._now = time_ns
+        self._now, self._quiet_until_ns = time_ns, 0
         for bus in self._buses.values():
             bus.silent, bus.last_ns, bus.overdue = False, time_ns, 0
             bus.since = "since the gap in the capture"
@@ -147,20 +197,27 @@ class Detector:
 
     # One line.
 
-    def _judge(self, watched: Watched, bus: Bus, score: LineScore, now: int, events: list[Event]) -> None:
-        deviation, interval_nats = None, 0.0
-        if watched.intervals is not None and bus.initialized:
-            deviation = watched.intervals.arrive(now)
-            if deviation is not None and "interval" in self._evidence:
-                interval_nats = self._cal.interval.rarity(deviation.excess_cycles)
-            self._set_deadline(watched)
+    def _judge(
+        self,
+        watched: Watched,
+        bus: Bus,
+        now: int,
+        deviation: Deviation | None,
+        delta_nats: float,
+        name_nats: float,
+        score_of: Callable[[int], LineScore],
+        i: int,
+        events: list[Event],
+    ) -> None:
+        """Take line `i`, which is or may be conspicuous: how its interval deviates, how rare its nats are."""
+        interval_nats = 0.0
+        if deviation is not None and "interval" in self._evidence:
+            interval_nats = self._cal.interval.rarity(deviation.excess_cycles)
         was_overdue, watched.overdue = watched.overdue, False
         if was_overdue:
             bus.overdue = max(0, bus.overdue - 1)
             if not bus.overdue:
                 bus.disturbed_ns = now + self._join_ns
-        watched.last_frame = score.line.frame
-        delta_nats, name_nats = self._surprise(watched.cal, score)
         if now < bus.disturbed_ns:
             delta_nats = name_nats = 0.0
         model_nats = max(delta_nats, name_nats)
@@ -176,141 +233,28 @@ class Detector:
         if not (interval.open or model.open):
             if was_open:
                 self.episodes.closed(watched.stream.key, now)
+                self._quiet_until_ns = 0
             return
         if interval_change == "opened" or (interval.open and (interval_nats > 0 or was_overdue)):
             bus.disturbed_ns = max(bus.disturbed_ns, now + self._join_ns)
-            sighting = self._interval_sighting(watched, score, now, deviation)
+            sighting = self._sightings.interval(watched, score_of(i), now, deviation)
         elif model_change == "opened" or (model.open and model_nats > self._cal.drift_nats):
-            sighting = self._model_sighting(watched, score, now, delta_nats, name_nats)
+            sighting = self._sightings.model(watched, score_of(i), now, delta_nats, name_nats)
         else:
             return
         tell = self.episodes.continued if was_open else self.episodes.opened
         events += tell(sighting, expires_ns=now + watched.expiry_ns)
-
-    def _surprise(self, pdu: PduCalibration, score: LineScore) -> tuple[float, float]:
-        """Rarity of the surprisal of delta time and name, 0 where it is ordinary.
-
-        Calibration may find a model too sure of itself, never too unsure: no line is rarer than the
-        probability that the model itself gave it.
-        """
-        if score.warming:
-            return 0.0, 0.0
-        delta_nats = name_nats = 0.0
-        delta, name = score.field_nats[FIELD_DELTA], score.field_nats[FIELD_NAME]
-        if delta > pdu.delta_onset_nats and "delta" in self._evidence:
-            excess = (delta - pdu.delta_onset_nats) / pdu.delta_scale_nats
-            delta_nats = min(delta, self._cal.delta.rarity(excess))
-        if name > pdu.name_onset_nats and "name" in self._evidence:
-            excess = (name - pdu.name_onset_nats) / pdu.name_scale_nats
-            name_nats = min(name, self._cal.name.rarity(excess))
-        return delta_nats, name_nats
-
-    def _interval_sighting(
-        self, watched: Watched, score: LineScore, now: int, deviation: Deviation | None
-    ) -> Sighting:
-        pdu, delta = watched.cal, score.line.delta_ns or 0
-        # A line that ends a silence is late even where its interval stays inside a later reading's bounds.
-        deviation = deviation or Deviation("late", 1, delta, 0.0)
-        nats = watched.interval.peak_nats
-        start = now
-        if deviation.side == "late" and deviation.intervals == 1:
-            start = min(now, now - deviation.span_ns + pdu.cycle_ns)
-        reason = interval_reason(
-            pdu, deviation, self._cal.interval_alarms_per_hour(nats + self._cal.drift_nats)
-        )
-        return self._seen(watched, score, start, deviation.side, "deltaTime", nats, reason, model=False)
-
-    def _model_sighting(
-        self, watched: Watched, score: LineScore, now: int, delta_nats: float, name_nats: float
-    ) -> Sighting:
-        pdu, line = watched.cal, score.line
-        evidence: Evidence = "order"
-        column = FIELD_NAME
-        if delta_nats >= name_nats:
-            column = FIELD_DELTA
-            late = (line.delta_ns or 0) >= pdu.cycle_ns
-            evidence = "field" if not pdu.cycle_ns else "late" if late else "early"
-        expected = self._expectation(score.expected[column], line.stream)
-        nats = watched.model.peak_nats
-        reason = surprise_reason(
-            pdu,
-            FIELDS[column],
-            line.delta_ns,
-            expected,
-            score.field_nats[column],
-            self._cal.model_peaks.false_alarms_per_hour(nats),
-        )
-        return self._seen(watched, score, now, evidence, FIELDS[column], nats, reason, model=True)
-
-    def _seen(
-        self,
-        watched: Watched,
-        score: LineScore,
-        start_ns: int,
-        evidence: Evidence,
-        field: str,
-        nats: float,
-        reason: str,
-        *,
-        model: bool,
-    ) -> Sighting:
-        threshold = self._thresholds.model_nats if model else self._thresholds.interval_nats
-        return Sighting(
-            stream=watched.stream,
-            time_ns=max(self._now, score.line.time_ns),
-            start_ns=start_ns,
-            line=score.line,
-            evidence=evidence,
-            fields=[field],
-            rarity_nats=nats,
-            threshold_nats=threshold,
-            reason=reason,
-            perplexity=None if score.warming else score.perplexity,
-            surprisal_nats=None if score.warming else score.surprisal_nats,
-        )
+        self._quiet_until_ns = 0
 
     # What does not come.
 
-    def _set_deadline(self, watched: Watched) -> None:
-        assert watched.intervals is not None
-        if "deadline" in self._evidence:
-            at = watched.intervals.overdue_ns(self._overdue_cycles)
-            if at is not None:
-                self._expect(watched, at)
-
-    def _expect(self, watched: Watched, at: int) -> None:
-        watched.deadline_ns = at
-        self._order += 1
-        heapq.heappush(self._deadlines, (at, self._order, watched))
-
     def _overdue(self, watched: Watched, at: int, events: list[Event]) -> None:
-        intervals = watched.intervals
-        assert intervals is not None
         bus = self._buses[watched.stream.source]
-        watched.overdue, watched.deadline_ns = True, None
+        watched.overdue = True
         bus.overdue += 1
         bus.disturbed_ns = at + _DISTURBED_NS
-        cal = watched.cal
-        threshold = self._thresholds.interval_nats
-        watched.interval.step(threshold + self._cal.drift_nats)
-        nats = watched.interval.peak_nats
-        last = intervals.last_ns
-        per_hour = self._cal.interval_alarms_per_hour(nats + self._cal.drift_nats)
-        silent_ns = None if last is None else at - last
-        reason = overdue_reason(cal, silent_ns, bus.since, per_hour)
-        start = at if last is None else last + cal.cycle_ns
-        sighting = Sighting(
-            watched.stream,
-            at,
-            start,
-            None,
-            "missing",
-            ["deltaTime"],
-            nats,
-            threshold,
-            reason,
-            since_frame=watched.last_frame,
-        )
+        watched.interval.step(self._thresholds.interval_nats + self._cal.drift_nats)
+        sighting = self._sightings.overdue(watched, bus, at)
         if self.episodes.is_open(watched.stream.key):
             events += self.episodes.continued(sighting, expires_ns=None)
         else:
@@ -319,34 +263,34 @@ class Detector:
 
     def _bus_silent(self, bus: Bus, at: int, events: list[Event]) -> None:
         bus.silent = True
-        if "deadline" not in self._evidence or bus.pause_ns is None:
-            return
-        threshold = self._thresholds.interval_nats
-        silent = duration(at - bus.last_ns)
-        reason = f"nothing at all came on {bus.stream.source} for {silent}"
-        reason += f", the longest pause of clean traffic is {duration(bus.pause_ns)}"
-        sighting = Sighting(bus.stream, at, bus.last_ns, None, "missing", [], threshold, threshold, reason)
-        events += self.episodes.opened(sighting, "silence", expires_ns=None)
+        if "deadline" in self._evidence and bus.pause_ns is not None:
+            sighting = self._sightings.silent(bus, bus.pause_ns, at)
+            events += self.episodes.opened(sighting, "silence", expires_ns=None)
 
     # What comes for the first time.
-
-    def _start_bus(self, source: str, now: int) -> Bus:
-        bus = self._buses[source] = Bus(source, self._pauses.get(source), now)
-        self._expect_all(bus, now)
-        return bus
 
     def _expect_all(self, bus: Bus, now: int) -> None:
         """A PDU that never comes at all is overdue like any other, counted from the bus's first line."""
         if "deadline" not in self._evidence:
             return
         source = bus.stream.source
-        for pdu in self._cal.pdus:
+        for pdu in self._of_key.values():
             if pdu.source == source and pdu.cycle_ns:
                 watched = self._by_key.get(pdu.key)
                 if watched is None:
                     watched = self._new_watched(pdu, Stream(-1, pdu.key, pdu.name, source, "", 0, "", 0))
                 slack = round(max(self._overdue_cycles, 2) * pdu.cycle_ns)
-                self._expect(watched, now + pdu.longest_ns[0] + slack)
+                self._deadlines.set(watched, now + pdu.longest_ns[0] + slack)
+        self._quiet_until_ns = 0
+
+    def _change_bus(self, bus: Bus, line: Line, now: int) -> None:
+        """A line ends a silence of its bus, or its vehicle leaves or enters "not initialized"."""
+        if bus.silent:
+            bus.silent = False
+            self.episodes.closed(bus.stream.key, now, lasted=True)
+            self._quiet_until_ns = 0
+        if bus.initialized == (line.state == STATE_INIT):
+            self._change_state(bus, now)
 
     def _change_state(self, bus: Bus, now: int) -> None:
         """The vehicle leaves or enters "not initialized", in which nothing is expected of any PDU."""
@@ -360,6 +304,7 @@ class Detector:
             if watched.stream.source == bus.stream.source:
                 watched.forget()
                 self.episodes.closed(watched.stream.key, now)
+        self._quiet_until_ns = 0
 
     def _new_watched(self, cal: PduCalibration, stream: Stream) -> Watched:
         drift = self._cal.drift_nats
@@ -372,21 +317,24 @@ class Detector:
         )
         return watched
 
-    def _watch(self, stream: Stream) -> Watched | None:
-        cal = self._of_key.get(stream.key)
-        if cal is None:
-            return None
-        watched = self._by_key.get(stream.key) or self._new_watched(cal, stream)
-        watched.stream = stream
-        self._watched += [None] * (stream.index + 1 - len(self._watched))
-        self._watched[stream.index] = watched
-        return watched
-
-    def _unknown_pdu(self, line: Line, now: int) -> list[Event]:
+    def _first_line(self, line: Line, now: int, events: list[Event]) -> tuple[Watched | None, Bus]:
+        """The first line of a stream: which PDU it is, None where it is not known, and its bus."""
         stream = line.stream
-        reason = (
-            f"{stream.name} from {stream.src}:{stream.sport} to {stream.dst}:{stream.dport} came, "
-            "which was never seen in training traffic"
-        )
-        sighting = Sighting(stream, now, now, line, "unknown", ["pduName"], 0.0, 0.0, reason)
-        return self.episodes.unknown_pdu(sighting)
+        bus = self._buses.get(stream.source)
+        if bus is None:
+            bus = self._buses[stream.source] = Bus(stream.source, self._pauses.get(stream.source), now)
+            self._expect_all(bus, now)
+        if bus.silent or bus.initialized == (line.state == STATE_INIT):
+            self._change_bus(bus, line, now)
+        cal = self._of_key.get(stream.key)
+        watched = None
+        if cal is not None:
+            watched = self._by_key.get(stream.key) or self._new_watched(cal, stream)
+            watched.stream = stream
+        elif stream.key not in self._unknown:
+            self._unknown.add(stream.key)
+            events += self.episodes.unknown_pdu(unknown_pdu(line, now))
+            self._quiet_until_ns = 0
+        self._slots += [None] * (stream.index + 1 - len(self._slots))
+        self._slots[stream.index] = watched, bus
+        return watched, bus

@@ -31,6 +31,9 @@ class Deviation(NamedTuple):
 class IntervalWatch:
     """The interval history of one PDU; feed it every capture time in order.
 
+    Attributes:
+        last_ns: its last occurrence; None before the first.
+
     Args:
         pdu: its learned bounds.
         counts_cycles: a line whose deviation exceeds this counts by itself, and its echo is expected.
@@ -40,8 +43,12 @@ class IntervalWatch:
         "_before_ns",
         "_counts",
         "_cycle",
+        "_high",
+        "_high_two",
         "_last_good",
         "_longest",
+        "_low",
+        "_low_two",
         "_shortest",
         "_suspect",
         "last_ns",
@@ -52,6 +59,8 @@ class IntervalWatch:
         self._cycle = pdu.cycle_ns
         self._shortest = pdu.shortest_ns
         self._longest = pdu.longest_ns
+        self._low, self._low_two = pdu.shortest_ns
+        self._high, self._high_two = pdu.longest_ns
         self.reset()
 
     def reset(self) -> None:
@@ -66,6 +75,14 @@ class IntervalWatch:
         last = self.last_ns
         if last is None:
             self.last_ns = time_ns
+            return None
+        before = self._before_ns
+        if (  # the usual case, which leaves no suspicion: there was none
+            before is not None
+            and self._low <= time_ns - last <= self._high
+            and self._low_two <= time_ns - before <= self._high_two
+        ):
+            self._before_ns, self.last_ns = last, time_ns
             return None
         worst = self._judge(time_ns - last, 1)
         if self._before_ns is not None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from ecustream.detect.episodes import Episodes, Sighting
 from ecustream.events import Event
-from ecustream.scores import LineScore
+from ecustream.scores import LineScore, ScoreBlock
 from ecustream.traffic import Stream
 
 __all__ = ["PerplexityFilter"]
@@ -57,6 +57,10 @@ class PerplexityFilter:
                 if self._is_open and self._below >= self._lines:
                     self._close()
         return events
+
+    def step_block(self, block: ScoreBlock) -> list[Event]:
+        """The same as `step` with the rows of a block."""
+        return self.step(block.rows())
 
     def advance(self, time_ns: int) -> list[Event]:
         """Let capture time pass without lines."""

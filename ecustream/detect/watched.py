@@ -5,33 +5,44 @@ from ecustream.detect.debounce import Debounce
 from ecustream.detect.intervals import IntervalWatch
 from ecustream.traffic import Stream
 
-__all__ = ["Bus", "Watched"]
+__all__ = ["NEVER_NS", "Bus", "Watched"]
+
+NEVER_NS = 2**63 - 1
+"""Later than every time."""
 
 _STALE_NS = 5_000_000_000
 _PAUSE_FACTOR = 3
 _PAUSE_FLOOR_NS = 50_000_000
-_NEVER_NS = 2**63 - 1
+_LONGEST_NS = 2**61
 
 
 class Watched:
     """One known PDU: its intervals, and the evidence of the two channels.
 
     Attributes:
+        allowance_ns: so long after a line that was in time the next one is overdue.
         overdue: it has missed its deadline and has not come since.
         deadline_ns: the deadline that counts; None while it has none.
+        deadline_order: deadlines of one time fall due in this order.
+        queued_ns: where its entry in `Deadlines` stands; `NEVER_NS` while it has none.
+        queued_order: tells that entry from older ones.
         last_frame: the frame that carried its last line.
         expiry_ns: after so long without a line a finding of it is over.
     """
 
     __slots__ = (
+        "allowance_ns",
         "cal",
         "deadline_ns",
+        "deadline_order",
         "expiry_ns",
         "interval",
         "intervals",
         "last_frame",
         "model",
         "overdue",
+        "queued_ns",
+        "queued_order",
         "stream",
     )
 
@@ -43,9 +54,15 @@ class Watched:
         self.intervals = IntervalWatch(cal, counts_cycles) if cal.cycle_ns else None
         self.interval = interval
         self.model = model
+        # While calibration learns, nothing counts: infinite cycles.
+        excess_ns = min(counts_cycles * cal.cycle_ns, _LONGEST_NS) if cal.cycle_ns else 0.0
+        self.allowance_ns = cal.longest_ns[0] + round(excess_ns)
         self.expiry_ns = max(_STALE_NS, 5 * cal.cycle_ns)
         self.overdue = False
         self.deadline_ns: int | None = None
+        self.deadline_order = 0
+        self.queued_ns = NEVER_NS
+        self.queued_order = 0
         self.last_frame = 0
 
     def forget(self) -> None:
@@ -85,7 +102,7 @@ class Bus:
     def __init__(self, source: str, pause_ns: int | None, now: int) -> None:
         self.stream = Stream(-1, f"bus|{source}", f"all of {source}", source, "", 0, "", 0)
         self.pause_ns = pause_ns
-        self._limit_ns = _NEVER_NS
+        self._limit_ns = NEVER_NS
         if pause_ns is not None:
             self._limit_ns = max(_PAUSE_FACTOR * pause_ns, pause_ns + _PAUSE_FLOOR_NS)
         self.last_ns = now
@@ -98,4 +115,4 @@ class Bus:
     @property
     def silent_ns(self) -> int:
         """When it becomes silent if nothing more comes; never if it is already."""
-        return _NEVER_NS if self.silent else self.last_ns + self._limit_ns
+        return NEVER_NS if self.silent else self.last_ns + self._limit_ns

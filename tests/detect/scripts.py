@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from ecustream.detect.calibration import (
     CALIBRATION_FORMAT,
     BusCalibration,
@@ -14,7 +16,7 @@ from ecustream.detect.calibration import (
 from ecustream.detect.detector import ALL_EVIDENCE, Detector, Thresholds
 from ecustream.detect.perplexity import PerplexityFilter
 from ecustream.events import Event
-from ecustream.scores import LineScore
+from ecustream.scores import FIELDS, LineScore, ScoreBlock
 from ecustream.traffic import STATE_NORMAL, Line, Stream
 
 MS = 1_000_000
@@ -149,6 +151,17 @@ def scored(*scripts: Iterable[Came], in_order: bool = True) -> list[LineScore]:
         nats = (c.name_nats, c.delta_nats, float("nan"))
         scores.append(LineScore(line, nats, total, 2, (5, 7, -1), c.warming))
     return scores
+
+
+def block_of(scores: Sequence[LineScore]) -> ScoreBlock:
+    """The scores of some lines as a block."""
+    return ScoreBlock(
+        [score.line for score in scores],
+        np.array([score.field_nats for score in scores], np.float32).reshape(-1, len(FIELDS)),
+        np.array([score.tokens for score in scores], np.int64),
+        np.array([score.expected for score in scores], np.int64).reshape(-1, len(FIELDS)),
+        np.array([score.warming for score in scores], np.bool_),
+    )
 
 
 def feed(

@@ -113,6 +113,16 @@ def test_threshold_without_any_hour_of_clean_traffic_is_finite() -> None:
     assert math.isfinite(Peaks(0.0, []).threshold_nats(1.0))
 
 
+def test_surprise_is_rare_beyond_its_onset_where_it_is_used() -> None:
+    """Each kind counts from its own onset; one that is not used is never rare, and nan never is."""
+    known, a, nan = calibration(pdu()), pdu(), float("nan")
+    assert known.model_rarity_nats(a, 3.5, 2.0) == (3.5, 0.0)
+    assert known.model_rarity_nats(a, 20.0, 12.0) == (20.0, 12.0)
+    assert known.model_rarity_nats(a.using(frozenset({"delta"})), 20.0, 12.0) == (20.0, 0.0)
+    assert known.model_rarity_nats(a.using(frozenset({"name"})), 20.0, 12.0) == (0.0, 12.0)
+    assert known.model_rarity_nats(a, nan, nan) == (0.0, 0.0)
+
+
 def test_file_reads_back_as_it_was() -> None:
     """What is written is what is read."""
     known = calibration(pdu(), pdu("B", 100), pdu("C", 10, source="ETH2"))

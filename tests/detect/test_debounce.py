@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ecustream.detect.debounce import Debounce
@@ -130,3 +130,26 @@ def test_skipping_good_lines_while_idle_changes_nothing(
                 assert sparing.step(evidence) == change
             else:
                 assert change is None
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.integers(0, 70)), max_size=8), st.integers(0, 2))
+@example([(3.0, 40), (30.0, 2)], 0)
+def test_resting_is_taking_a_line_without_evidence(script: list[tuple[float, int]], overlap: int) -> None:
+    """Where nothing is held against the PDU, a rest leaves what a line without evidence leaves."""
+    stepping = Debounce(8.0, 4.0, adapt=True, overlap=overlap)
+    resting = Debounce(8.0, 4.0, adapt=True, overlap=overlap)
+    for rarity, quiet in script:
+        assert stepping.step(rarity) == resting.step(rarity)
+        for _ in range(quiet):
+            if not stepping.idle:
+                stepping.step(0.0)
+            if resting.open or resting.sum_nats > 0.0:
+                resting.step(0.0)
+            else:
+                resting.rest()
+            assert (resting.sum_nats, resting.peak_nats, resting.open, resting.idle) == (
+                stepping.sum_nats,
+                stepping.peak_nats,
+                stepping.open,
+                stepping.idle,
+            )

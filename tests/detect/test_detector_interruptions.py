@@ -4,7 +4,7 @@ import pytest
 
 from ecustream.detect.detector import Thresholds
 from ecustream.traffic import STATE_INIT
-from tests.detect.scripts import Came, at, closes, every, feed, names, ns, opens, pdu, scored, watching
+from tests.detect.scripts import MS, Came, at, closes, every, feed, names, ns, opens, pdu, scored, watching
 
 A, B, SLOW = pdu("A"), pdu("B", 100), pdu("S", 1000)
 SPORADIC = pdu("E", 0, one_ms=(0, 0), two_ms=(0, 0))
@@ -252,3 +252,72 @@ def test_end_of_nothing_is_nothing() -> None:
     detector = watching()
     feed(detector, at(0, 10, 20, 26), finish=True)
     assert detector.finish() == []
+
+
+def test_pdu_that_comes_once_is_missed_by_its_own_deadline() -> None:
+    """It is told with the next line of the bus, though the PDU was not expected so soon before it came."""
+    events = feed(watching(), every(1, 0, 15, pdu="X"), at(1.5))
+    (silence,) = [event for event in opens(events) if event.kind == "silence"]
+    assert (names(silence), silence.decided_ns) == ({"A"}, ns(13.5))
+
+
+def test_finding_of_a_pdu_that_stays_away_closes_where_nothing_has_a_deadline() -> None:
+    """An episode that opens is told closed in time by other lines, however calm it was before."""
+    known = watching(SPORADIC, pause_ms=1e6, evidence=frozenset({"name"}))
+    strange = at(1000, 1010, pdu="E", name_nats=20.0)
+    events = feed(known, at(0, pdu="E"), strange, every(100, 50, 9000, pdu="X"))
+    (close,) = [event for event in closes(events) if names(event) == {"E"}]
+    assert close.decided_ns < ns(7000)
+
+
+def test_bus_that_is_silent_before_and_after_a_gap_is_told_twice() -> None:
+    """Its pause counts anew from the gap, also where nothing is expected of any PDU yet."""
+    detector = watching(SPORADIC, pause_ms=20)
+    other = every(10, 0, 400, pdu="X", source="ETH2", state=STATE_INIT)
+    scores = scored(at(0, pdu="E", state=STATE_INIT), other)
+    events = detector.step([score for score in scores if score.line.time_ns < ns(300)])
+    events += detector.gap(ns(300), "ETH2", "lost")
+    events += detector.step([score for score in scores if score.line.time_ns >= ns(300)])
+    assert [e.decided_ns for e in opens(events) if e.kind == "silence"] == [ns(70), ns(370)]
+
+
+def test_what_is_due_at_the_very_time_of_a_line_is_told_with_it() -> None:
+    """Not one line later, as if that time had not been reached."""
+    detector = watching(SPORADIC, pause_ms=1e6, evidence=frozenset({"name"}))
+    events = feed(detector, at(0, pdu="E"), at(1000, 1010, pdu="E", name_nats=20.0))
+    while not closes(events):
+        due_ns = detector.episodes.due_ns
+        assert due_ns is not None
+        due_ms = (due_ns - ns(0)) / MS
+        early, on_time = scored(at(due_ms - 1, due_ms, pdu="E"))
+        assert detector.step([early]) == []
+        events = detector.step([on_time])
+        assert events
+        assert events[0].decided_ns == on_time.line.time_ns == due_ns
+
+
+@pytest.mark.parametrize(("join_ms", "lines"), [(0, 2), (1, 1)])
+def test_line_that_ends_an_outage_is_an_echo_while_it_may_be_joined(join_ms: float, lines: int) -> None:
+    """The model's surprise at it counts only where nothing is joined: then the next one adds to it."""
+    script = [*every(10, 0, 101), *at(150, delta_nats=20.0), *at(160, delta_nats=4.5)]
+    events = feed(watching(join_ms=join_ms), script, every(10, 170, 300), finish=True)
+    assert [event.lines for event in closes(events) if "A" in names(event)] == [lines]
+
+
+def test_line_that_was_overtaken_comes_when_it_is_read() -> None:
+    """Capture time never runs backwards: a PDU whose line follows a later one is late."""
+    script = [*every(10, 0, 101), *at(113, pdu="X"), *every(10, 110, 200)]
+    events = watching(evidence=frozenset({"interval"})).step(scored(script, in_order=False))
+    (late,) = [event for event in opens(events) if event.kind == "anomaly"]
+    assert (late.evidence, late.decided_ns) == ("late", ns(113))
+
+
+@pytest.mark.parametrize("kind", ["delta", "name"])
+def test_evidence_of_a_kind_that_is_not_used_counts_nothing(kind: str) -> None:
+    """Of the model's two kinds each can be used alone."""
+    script = [
+        *every(10, 0, 101),
+        *at(110, 120, delta_nats=20.0 if kind == "delta" else 1.0, name_nats=20.0 if kind == "name" else 1.0),
+    ]
+    for used in "delta", "name":
+        assert bool(feed(watching(evidence=frozenset({used})), script)) == (used == kind)
