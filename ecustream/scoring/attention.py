@@ -1,15 +1,34 @@
 """Attention of the newest tokens of a stream to its cached window, on a CPU.
 
 Queries are taken in blocks, each of which needs `window - 1` keys more than it has queries. All full blocks
-of a head are one batched product over overlapping views of the cache, so nothing is copied and few keys
-outside the window are multiplied in vain. While the window is not yet full, block by block.
+of a head are one batched product over overlapping views of the cache, and few keys outside the window are
+multiplied in vain. A single block, and blocks while the window is not yet full, take all heads at once.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
-__all__ = ["WindowAttention"]
+__all__ = ["Stretch", "WindowAttention"]
 
 _QUERY_BLOCK = 64
+
+
+class Stretch(NamedTuple):
+    """Tokens of a pass that attend together: what of it is the same in every layer.
+
+    Attributes:
+        rows: which tokens of the pass, all of one stream.
+        keys: which positions of the stream's cache they attend to.
+        blocks: how many full blocks they are, with full windows; 0 is one block of any size.
+        mask: added to the scores of one block, shape (group * tokens, keys); None where nothing is hidden.
+    """
+
+    rows: slice
+    keys: slice
+    blocks: int
+    mask: torch.Tensor | None
 
 
 class WindowAttention:
@@ -39,75 +58,104 @@ class WindowAttention:
         distance = torch.arange(_QUERY_BLOCK)[:, None] + window - 1
         distance = distance - torch.arange(_QUERY_BLOCK + window - 1)[None]
         hidden = (distance < 0) | (distance >= window)
-        mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, float("-inf")).to(device)
-        self._mask = mask
+        self._mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, float("-inf")).to(device)
         # A full block hides nothing but the oldest and the newest of its keys.
         self._edge = min(_QUERY_BLOCK, window)
-        rows = mask.repeat(self._group, 1)
+        rows = self._mask.repeat(self._group, 1)
         self._oldest, self._newest = rows[:, : self._edge].contiguous(), rows[:, window:].contiguous()
 
+    def stretches(self, first_row: int, count: int, start: int) -> list[Stretch]:
+        """How `count` tokens of a pass, from a row on, attend to a cache in which `start` tokens were."""
+        done = 0
+        stretches = []
+        full = count // _QUERY_BLOCK if start >= self.window - 1 else 0
+        if full > 1:
+            done = full * _QUERY_BLOCK
+            keys = slice(start - self.window + 1, start + done)
+            stretches.append(Stretch(slice(first_row, first_row + done), keys, full, None))
+        while done < count:
+            tokens = min(count - done, _QUERY_BLOCK)
+            begin, end = max(0, start + done - self.window + 1), start + done + tokens
+            mask = None
+            if tokens > 1:
+                skipped = self.window - 1 - (start + done - begin)
+                mask = self._mask[:tokens, skipped : skipped + end - begin].repeat(self._group, 1)
+            rows = slice(first_row + done, first_row + done + tokens)
+            stretches.append(Stretch(rows, slice(begin, end), 0, mask))
+            done += tokens
+        return stretches
+
     def __call__(
-        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, start: int, out: torch.Tensor
+        self,
+        stretches: Sequence[Stretch],
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        out: torch.Tensor,
     ) -> None:
-        """Attend from the tokens at cache positions `start` and on.
+        """Attend from the tokens of one stream in one layer.
 
         Args:
-            queries: shape (n, heads, d), scaled.
-            keys: the stream's cache of a layer, shape (kv_heads, capacity, d), filled up to `start + n`.
+            stretches: which tokens, and to what.
+            queries: those of the whole pass, shape (n, heads, d), scaled.
+            keys: the stream's cache of the layer, shape (kv_heads, capacity, d), the tokens' own included.
             values: likewise.
-            start: position of the first query in the cache.
             out: where the result goes, shape (n, heads, d).
         """
-        count, _, size = queries.shape
-        # (kv_heads, group, n, d): the query heads that share keys lie side by side.
-        grouped = queries.view(count, self._kv_heads, self._group, size).permute(1, 2, 0, 3)
-        result = out.view(count, self._kv_heads, self._group, size).permute(1, 2, 0, 3)
-        first = 0
-        if start >= self.window - 1 and count >= _QUERY_BLOCK:
-            first = count // _QUERY_BLOCK * _QUERY_BLOCK
-            self._attend_blocks(grouped[:, :, :first], keys, values, start, result[:, :, :first])
-        while first < count:
-            last = min(first + _QUERY_BLOCK, count)
-            self._attend_block(
-                grouped[:, :, first:last], keys, values, start + first, result[:, :, first:last]
-            )
-            first = last
+        for stretch in stretches:
+            attend = self._attend_blocks if stretch.blocks else self._attend_block
+            attend(stretch, queries[stretch.rows], keys, values, out[stretch.rows])
 
     def _attend_blocks(
-        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, start: int, out: torch.Tensor
+        self,
+        stretch: Stretch,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        out: torch.Tensor,
     ) -> None:
-        """Any number of full blocks whose windows are full, a batched product for each key/value head."""
-        _, group, count, size = queries.shape
-        blocks, wide = count // _QUERY_BLOCK, _QUERY_BLOCK + self.window - 1
-        shape, strides = (blocks, wide, size), (_QUERY_BLOCK * size, size, 1)
-        begin = (start - self.window + 1) * size
+        """Full blocks with full windows, a batched product for each key/value head."""
+        size, group, blocks = queries.shape[2], self._group, stretch.blocks
+        shape = (blocks, _QUERY_BLOCK + self.window - 1, size)
+        strides = (_QUERY_BLOCK * size, size, 1)
+        # (kv_heads, blocks, group, 64, d): the query heads that share keys lie side by side.
+        apart = (blocks, _QUERY_BLOCK, self._kv_heads, group, size)
+        query_blocks = queries.view(apart).permute(2, 0, 3, 1, 4)
+        out_blocks = out.view(apart).permute(2, 0, 3, 1, 4)
         for head in range(self._kv_heads):
             key, value = (
-                cache.as_strided(shape, strides, cache.storage_offset() + head * cache.stride(0) + begin)
+                cache[head, stretch.keys].as_strided(
+                    shape, strides, cache[head, stretch.keys].storage_offset()
+                )
                 for cache in (keys, values)
             )
-            # (group, blocks * 64, d) to (blocks, group * 64, d)
-            query = queries[head].reshape(group, blocks, _QUERY_BLOCK, size).transpose(0, 1)
-            query = query.reshape(blocks, group * _QUERY_BLOCK, size)
+            query = query_blocks[head].reshape(blocks, group * _QUERY_BLOCK, size)
             weights = torch.bmm(query, key.transpose(1, 2))
             weights[:, :, : self._edge] += self._oldest
             weights[:, :, self.window :] += self._newest
-            weights = torch.softmax(weights, dim=2)
-            attended = torch.bmm(weights, value).view(blocks, group, _QUERY_BLOCK, size)
-            out[head].view(group, blocks, _QUERY_BLOCK, size).copy_(attended.transpose(0, 1))
+            attended = torch.bmm(torch.softmax(weights, dim=2), value)
+            out_blocks[head].copy_(attended.view(blocks, group, _QUERY_BLOCK, size))
 
     def _attend_block(
-        self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, start: int, out: torch.Tensor
+        self,
+        stretch: Stretch,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        out: torch.Tensor,
     ) -> None:
         """One block of any size with a window as full as it is, all heads in one batched product."""
-        _, group, count, size = queries.shape
-        begin, end = max(0, start - self.window + 1), start + count
-        query = queries.reshape(self._kv_heads, group * count, size)
-        weights = torch.bmm(query, keys[:, begin:end].transpose(1, 2))
-        if count > 1:
-            skipped = self.window - 1 - start + begin
-            weights = weights.view(self._kv_heads, group, count, end - begin)
-            weights = weights + self._mask[:count, skipped : skipped + end - begin]
-            weights = weights.view(self._kv_heads, group * count, end - begin)
-        attended = torch.bmm(torch.softmax(weights, dim=2), values[:, begin:end])
-        out.copy_(attended.view(self._kv_heads, group, count, size))
+        if self._group == 1:
+            query = queries.transpose(0, 1)
+        else:
+            count, size = queries.shape[0], queries.shape[2]
+            apart = (count, self._kv_heads, self._group, size)
+            query = queries.view(apart).permute(1, 2, 0, 3).reshape(self._kv_heads, -1, size)
+        weights = torch.bmm(query, keys[:, stretch.keys].transpose(1, 2))
+        if stretch.mask is not None:
+            weights += stretch.mask
+        attended = torch.bmm(torch.softmax(weights, dim=2), values[:, stretch.keys])
+        if self._group == 1:
+            out.copy_(attended.transpose(0, 1))
+        else:
+            out.view(apart).copy_(attended.view(self._kv_heads, self._group, count, size).permute(2, 0, 1, 3))

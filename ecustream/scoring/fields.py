@@ -84,25 +84,27 @@ class FieldsTokenizer:
     def encode(self, lines: Sequence[Line]) -> Encoded:
         """Token ids of `lines`, in order."""
         count = len(lines)
-        streams = np.fromiter((line.stream.index for line in lines), dtype=np.int64, count=count)
-        if count:
-            self._learn(lines, streams)
-        deltas = np.fromiter(
-            (-1 if line.delta_ns is None else line.delta_ns for line in lines), dtype=np.float64, count=count
+        if not count:
+            none = np.empty(0, dtype=np.int64)
+            return Encoded(none, none, none)
+        streams = np.array([line.stream.index for line in lines])
+        self._learn(lines, streams)
+        deltas = np.array([-1.0 if line.delta_ns is None else line.delta_ns for line in lines])
+        states = np.array([-1 if self._state is None else self._state, *(line.state for line in lines)])
+        changed = np.flatnonzero(states[1:] != states[:-1])
+        self._state = int(states[-1])
+        # Two tokens a line; where the state changes, a third before them.
+        ids, fields = np.empty((count, 2), dtype=np.int64), np.empty((count, 2), dtype=np.int64)
+        ids[:, 0], fields[:, 0] = self._stream_name[streams], FIELD_NAME
+        ids[:, 1], fields[:, 1] = self._delta_ids(deltas, self._stream_cycle[streams]), FIELD_DELTA
+        line_of = np.arange(2 * count) // 2
+        if not len(changed):
+            return Encoded(ids.ravel(), fields.ravel(), line_of)
+        return Encoded(
+            np.insert(ids.ravel(), 2 * changed, self._first_state + states[changed + 1]),
+            np.insert(fields.ravel(), 2 * changed, FIELD_STATE),
+            np.insert(line_of, 2 * changed, changed),
         )
-        states = np.fromiter((line.state for line in lines), dtype=np.int64, count=count)
-        before = np.concatenate([[-1 if self._state is None else self._state], states[:-1]])
-        changed = states != before
-        if count:
-            self._state = int(states[-1])
-        width = np.where(changed, 3, 2)
-        end = np.cumsum(width)
-        ids = np.empty(int(end[-1]) if count else 0, dtype=np.int64)
-        fields = np.empty_like(ids)
-        ids[end - 1], fields[end - 1] = self._delta_ids(deltas, self._stream_cycle[streams]), FIELD_DELTA
-        ids[end - 2], fields[end - 2] = self._stream_name[streams], FIELD_NAME
-        ids[end[changed] - 3], fields[end[changed] - 3] = self._first_state + states[changed], FIELD_STATE
-        return Encoded(ids, fields, np.repeat(np.arange(count), width))
 
     def _learn(self, lines: Sequence[Line], streams: npt.NDArray[np.int64]) -> None:
         new = int(streams.max()) + 1 - len(self._stream_name)
@@ -118,14 +120,18 @@ class FieldsTokenizer:
     def _delta_ids(
         self, deltas: npt.NDArray[np.float64], cycles: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.int64]:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            relative = np.arcsinh((deltas / cycles - 1) / _SHARPNESS)
-        relative = np.nan_to_num(np.rint((relative - _LOW) / _BIN))
+        cyclic = cycles > 0
+        ids = self._log_ids(deltas) if not cyclic.all() else np.empty(len(deltas), dtype=np.int64)
+        if cyclic.any():
+            relative = np.arcsinh((deltas / np.where(cyclic, cycles, 1.0) - 1) / _SHARPNESS)
+            bins = np.clip(np.rint((relative - _LOW) / _BIN), 0, _RELATIVE_BINS - 1)
+            np.copyto(ids, (bins + self._first_relative).astype(np.int64), where=cyclic)
+        ids[deltas < 0] = _DELTA_NONE
+        return ids
+
+    def _log_ids(self, deltas: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         logs = np.log(np.maximum(deltas, _LOG_LOW_NS) / _LOG_LOW_NS) / math.log(_LOG_HIGH_NS / _LOG_LOW_NS)
-        relative_ids = self._first_relative + np.clip(relative, 0, _RELATIVE_BINS - 1).astype(np.int64)
-        log_ids = self._first_log + np.clip(logs * _LOG_BINS, 0, _LOG_BINS - 1).astype(np.int64)
-        ids = np.where(cycles > 0, relative_ids, log_ids)
-        return np.where(deltas < 0, _DELTA_NONE, ids)
+        return self._first_log + np.clip(logs * _LOG_BINS, 0, _LOG_BINS - 1).astype(np.int64)
 
     def delta_ns_of(self, token: int, cycle_ns: int) -> float | None:
         """The delta time in the middle of a delta token's bin; None for a token that is not a delta."""

@@ -97,12 +97,11 @@ def surprisal_of(
         ids: the tokens, shape (n,).
         counts: tokens of each part, none of them 0.
     """
-    predicting = torch.empty_like(logits, dtype=torch.float32)
-    predicting[1:] = logits[:-1]
+    predicting = torch.cat([before[:1], logits[:-1]])
     first = 0
-    for row, count in zip(before, counts, strict=True):
-        predicting[first] = row
+    for row, count in zip(before[1:], counts, strict=False):
         first += count
+        predicting[first] = row
     nats = -torch.log_softmax(predicting, dim=1).gather(1, ids[:, None])[:, 0]
     # numpy finds the largest of a row ten times faster than torch does.
     return Surprisal(nats.cpu().numpy(), predicting.cpu().numpy().argmax(axis=1))

@@ -1,8 +1,10 @@
 """Lines in, surprisal out: any number of streams scored together, each with a state of its own."""
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import numpy as np
+import numpy.typing as npt
 
 from ecustream.scores import FIELDS, ScoreBlock
 from ecustream.scoring.fields import Encoded, FieldsTokenizer
@@ -11,6 +13,8 @@ from ecustream.stages import StageClock
 from ecustream.traffic import Line
 
 __all__ = ["ScoredStream", "Scorer"]
+
+Ids = npt.NDArray[np.int64]
 
 
 class ScoredStream:
@@ -70,22 +74,25 @@ class Scorer:
         """The network takes at most `max_chunk` tokens of a stream at once, so long chunks take turns."""
         step = self._network.max_chunk
         longest = max((len(e.ids) for e in encoded), default=0)
-        said: list[list[Surprisal]] = [[] for _ in encoded]
-        for first in range(0, longest, step):
-            parts = [e.ids[first : first + step] for e in encoded]
-            states = [(stream.state, len(part)) for stream, part in zip(streams, parts, strict=True)]
-            all_said = self._network.score(np.concatenate(parts), states)
-            ends = np.cumsum([len(part) for part in parts])
-            for mine, end, part in zip(said, ends.tolist(), parts, strict=True):
-                cut = slice(end - len(part), end)
-                mine.append(Surprisal(all_said.nats[cut], all_said.best[cut]))
-        return [
-            Surprisal(
-                np.concatenate([np.empty(0, np.float32), *(s.nats for s in mine)]),
-                np.concatenate([np.empty(0, np.int64), *(s.best for s in mine)]),
-            )
-            for mine in said
+        turns = [
+            self._turn(streams, [e.ids[first : first + step] for e in encoded])
+            for first in range(0, max(longest, 1), step)
         ]
+        if len(turns) == 1:
+            return turns[0]
+        return [
+            Surprisal(np.concatenate([s.nats for s in said]), np.concatenate([s.best for s in said]))
+            for said in zip(*turns, strict=True)
+        ]
+
+    def _turn(self, streams: Sequence[ScoredStream], parts: Sequence[Ids]) -> list[Surprisal]:
+        states = [(stream.state, len(part)) for stream, part in zip(streams, parts, strict=True)]
+        if len(parts) == 1:
+            return [self._network.score(parts[0], states)]
+        said = self._network.score(np.concatenate([np.empty(0, np.int64), *parts]), states)
+        ends = list(accumulate(len(part) for part in parts))
+        cuts = [slice(end - len(part), end) for end, part in zip(ends, parts, strict=True)]
+        return [Surprisal(said.nats[cut], said.best[cut]) for cut in cuts]
 
     def _block(self, lines: Sequence[Line], encoded: Encoded, said: Surprisal, seen: int) -> ScoreBlock:
         count = len(lines)
