@@ -54,6 +54,15 @@ def test_any_chunk_size_gives_the_logits_of_one_whole_pass(
     torch.testing.assert_close(nll(logits, ids), nll(expected, ids), atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("kv_heads", [1, 2])
+def test_wide_windows_give_the_same(kv_heads: int) -> None:
+    """Also where queries are taken in the larger blocks, whole ones and rests."""
+    model = oracle(520, layers=1, kv_heads=kv_heads)
+    ids = random_ids(1400)
+    logits = rolled(served(model, max_chunk=400), ids, [400, 300, 1, 256, 128, 115, 200])
+    torch.testing.assert_close(logits, oracle_logits(model, ids), atol=TOLERANCE, rtol=0)
+
+
 def test_many_slides_of_the_cache_change_nothing() -> None:
     """A buffer that slides every few tokens still equals one whole pass at the end."""
     model = oracle(3, layers=1)
