@@ -5,8 +5,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ecustream.flows import flows
-from ecustream.outcome import Outcome
-from ecustream.summary import PduSummary, RunSummary
+from ecustream.run.outcome import Outcome
+from ecustream.run.summary import PduSummary, RunSummary
 from ecustream.units import duration
 
 __all__ = ["print_summary"]

@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ecustream.batching import Batcher
 from ecustream.config import Config
 from ecustream.detect.detector import Detector, Thresholds
 from ecustream.detect.perplexity import PerplexityFilter
 from ecustream.errors import BundleError
-from ecustream.intake import Intake
 from ecustream.knowledge import calibration_of
 from ecustream.ledger import Ledger
-from ecustream.load import Load
-from ecustream.outcome import Outcome, sum_of_ledgers
-from ecustream.outputs import Outputs, score_logs
 from ecustream.publish.messages import State
-from ecustream.reporter import Reporter
+from ecustream.run.batching import Batcher
+from ecustream.run.intake import Intake
+from ecustream.run.load import Load
+from ecustream.run.outcome import Outcome, sum_of_ledgers
+from ecustream.run.outputs import Outputs, score_logs
+from ecustream.run.reporter import Reporter
+from ecustream.run.summary import RunSummary
+from ecustream.run.trace_lanes import open_lanes, refuse_if_empty
+from ecustream.run.tracks import Track
 from ecustream.scores import ScoreBlock
 from ecustream.scoring.manifest import BundleFiles, read_bundle
 from ecustream.stages import StageClock
-from ecustream.summary import RunSummary
-from ecustream.trace_lanes import open_lanes, refuse_if_empty
-from ecustream.tracks import Track
 from ecustream.traffic import Line
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import msgspec
 
 from ecustream.config import Config, load_config
 from ecustream.events import Event
+from ecustream.run.summary import RunSummary
 from ecustream.service import Run
-from ecustream.summary import RunSummary
 from training.metrics import Span
 
 OFFLINE = {"publish.enabled": False}

@@ -6,7 +6,7 @@ import pytest
 
 from ecustream.cli import DEMO_BUNDLE
 from ecustream.events import Event
-from ecustream.summary import RunSummary
+from ecustream.run.summary import RunSummary
 from tests.running import run_offline, spans
 from training.labels import read_context, read_labels
 from training.metrics import match, met

@@ -23,10 +23,10 @@ from ecustream.config import Config, load_config
 from ecustream.errors import BundleError
 from ecustream.knowledge import activity_state, names_for
 from ecustream.ledger import Ledger
+from ecustream.run.source import TraceLines
 from ecustream.scoring.bundle import Bundle
 from ecustream.scoring.manifest import read_bundle, write_bundle
 from ecustream.service import Run
-from ecustream.source import TraceLines
 from tests.running import OFFLINE
 
 LENGTH = 64

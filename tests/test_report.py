@@ -5,9 +5,9 @@ import io
 from rich.console import Console
 
 from ecustream.ledger import Ledger
-from ecustream.outcome import Outcome
 from ecustream.report import print_summary
-from ecustream.summary import PduSummary, RunSummary
+from ecustream.run.outcome import Outcome
+from ecustream.run.summary import PduSummary, RunSummary
 
 
 def printed(*keys: str) -> str:

@@ -20,7 +20,7 @@ from ecustream.decode.names import NameTable
 from ecustream.errors import ConfigError, InputError, OutputError
 from ecustream.ledger import Ledger
 from ecustream.progress import WorkProgress
-from ecustream.source import TraceLines
+from ecustream.run.source import TraceLines
 from ecustream.traffic import Flow, Line, Stream
 from ecustream.units import duration
 from training.annotator import AnnotationSummary, CycleTimeCheck, UnreliableAnnotator

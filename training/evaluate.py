@@ -16,14 +16,14 @@ from ecustream.detect.calibration import Calibration
 from ecustream.detect.detector import ALL_EVIDENCE, Detector, Thresholds
 from ecustream.detect.perplexity import PerplexityFilter
 from ecustream.events import Event
-from ecustream.gaps import split_at_gaps
 from ecustream.knowledge import calibration_of, names_of
 from ecustream.ledger import Ledger
 from ecustream.progress import WorkProgress
+from ecustream.run.gaps import split_at_gaps
+from ecustream.run.source import TraceLines
 from ecustream.scores import FIELD_DELTA, FIELD_NAME, LineScore, ScoreBlock
 from ecustream.scoring.bundle import Bundle
 from ecustream.scoring.manifest import read_bundle
-from ecustream.source import TraceLines
 from training.baselines import IntervalRule, threshold_spans
 from training.labels import Context, Label, read_context, read_labels
 from training.metrics import Span, match, met

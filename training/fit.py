@@ -19,6 +19,7 @@ from ecustream.detect.calibration import Calibration
 from ecustream.errors import InputError
 from ecustream.ledger import Ledger
 from ecustream.progress import WorkProgress
+from ecustream.run.source import TraceLines
 from ecustream.scores import FIELDS, ScoreBlock
 from ecustream.scoring.bundle import Bundle
 from ecustream.scoring.fields import FieldsTokenizer
@@ -33,7 +34,6 @@ from ecustream.scoring.manifest import (
 from ecustream.scoring.network import AnyNetwork
 from ecustream.scoring.qwen2 import Qwen2
 from ecustream.scoring.scorer import Scorer
-from ecustream.source import TraceLines
 from ecustream.traffic import ACTIVITY_STATES, Line
 from training.calibrate import Bounds, IntervalLearner, calibrate
 from training.pretrain import PretrainConfig, PretrainResult, TokenTrace, pretrain

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ecustream.batching import Batcher
 from ecustream.ledger import Ledger
-from ecustream.ring import Ring, RingCancelled
+from ecustream.run.batching import Batcher
+from ecustream.run.ring import Ring, RingCancelled
 from ecustream.traffic import STATE_NORMAL, Line, Stream
 
 __all__ = ["pace", "percentiles_ms"]

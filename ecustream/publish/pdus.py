@@ -6,7 +6,7 @@ import msgspec
 
 from ecustream.detect.calibration import PduCalibration
 from ecustream.flows import flows
-from ecustream.summary import PduSummary
+from ecustream.run.summary import PduSummary
 
 __all__ = ["PduRow", "PduRows", "PduTable"]
 

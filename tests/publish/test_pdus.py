@@ -6,7 +6,7 @@ from ecustream.detect.calibration import PduCalibration
 from ecustream.ledger import Ledger
 from ecustream.publish.history import History
 from ecustream.publish.pdus import PduRow, PduRows, PduTable
-from ecustream.summary import RunSummary
+from ecustream.run.summary import RunSummary
 from ecustream.traffic import STATE_NORMAL, Line, Stream
 from tests.publish.examples import RUN, make_status
 

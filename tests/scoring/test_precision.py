@@ -13,10 +13,10 @@ import ecustream
 from ecustream.config import Config
 from ecustream.knowledge import activity_state, names_for
 from ecustream.ledger import Ledger
+from ecustream.run.source import TraceLines
 from ecustream.scores import ScoreBlock
 from ecustream.scoring.bundle import Bundle
 from ecustream.scoring.manifest import read_bundle
-from ecustream.source import TraceLines
 from ecustream.traffic import Line
 
 DEMO = Path(__file__).parents[2] / "demo" / "demo.pcapng.gz"

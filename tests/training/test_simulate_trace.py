@@ -21,7 +21,7 @@ from ecustream.decode.names import NameTable
 from ecustream.decode.state import ActivityState
 from ecustream.errors import ConfigError, OutputError
 from ecustream.ledger import Ledger
-from ecustream.source import TraceLines
+from ecustream.run.source import TraceLines
 from training.labels import read_context, read_labels
 from training.simulate import START_NS, Batch, Simulation, draw_vehicle, write_trace
 from training.simulate.command import simulate_command

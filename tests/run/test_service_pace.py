@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ecustream.config import load_config
 from ecustream.service import Run
+from tests.run.test_service_overload import assert_same_scores, scores
 from tests.running import OFFLINE
-from tests.test_service_overload import assert_same_scores, scores
 
 
 def test_stalls_never_change_a_score(faulty_trace: Path, bundle_path: Path, tmp_path: Path) -> None:

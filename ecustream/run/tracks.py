@@ -9,10 +9,10 @@ from ecustream.detect.detector import Detector
 from ecustream.detect.perplexity import PerplexityFilter
 from ecustream.errors import BundleError
 from ecustream.events import Event
-from ecustream.lanes import Lane
 from ecustream.publish.messages import TraceStatus
+from ecustream.run.lanes import Lane
+from ecustream.run.summary import RunSummary
 from ecustream.scores import ScoreBlock
-from ecustream.summary import RunSummary
 from ecustream.traffic import Line
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-from ecustream.batching import Waiting
 from ecustream.ledger import Ledger
+from ecustream.run.batching import Waiting
 from ecustream.traffic import Line
 
 __all__ = ["Policy", "Ring", "RingCancelled"]

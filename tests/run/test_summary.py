@@ -1,7 +1,7 @@
 """What a run counts of the lines it scored."""
 
 from ecustream.ledger import Ledger
-from ecustream.summary import PduSummary, RunSummary
+from ecustream.run.summary import PduSummary, RunSummary
 from ecustream.traffic import STATE_NORMAL, Line, Stream
 
 

@@ -4,8 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from ecustream.batching import Batcher
-from ecustream.ring import Ring
+from ecustream.run.batching import Batcher
+from ecustream.run.ring import Ring
 from ecustream.traffic import Line
 
 __all__ = ["Intake"]

@@ -4,9 +4,9 @@ from collections import deque
 
 import msgspec
 
-from ecustream.gaps import split_at_gaps
+from ecustream.run.gaps import split_at_gaps
 from ecustream.traffic import Line
-from tests.test_ring import lines
+from tests.run.test_ring import lines
 
 
 def told(*args: object) -> list[tuple[int, str]]:

@@ -96,7 +96,7 @@ class TestWholeRun:
         summary, events = run_offline(faulty_trace, bundle_path, tmp_path / "pcap.jsonl")
         from ecustream.decode.names import NameTable
         from ecustream.ledger import Ledger
-        from ecustream.source import TraceLines
+        from ecustream.run.source import TraceLines
 
         names = NameTable.load(faulty_trace.with_suffix(".names.csv"))
         rows = ["timestamp,pduName,source,sourceIp,sourcePort,destIp,destPort,activityState,deltaTime"]

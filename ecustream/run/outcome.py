@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ecustream.ledger import BOOKS, Ledger
-from ecustream.summary import PduSummary, RunSummary
+from ecustream.run.summary import PduSummary, RunSummary
 
 __all__ = ["Outcome", "pdus_of_all", "sum_of_ledgers"]
 

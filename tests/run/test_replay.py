@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from ecustream.replay import Pacer
+from ecustream.run.replay import Pacer
 from ecustream.traffic import STATE_NORMAL, Line
-from tests.test_ring import STREAM
+from tests.run.test_ring import STREAM
 
 MS = 1_000_000
 

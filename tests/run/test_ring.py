@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecustream.ledger import Ledger
-from ecustream.ring import Policy, Ring, RingCancelled
+from ecustream.run.ring import Policy, Ring, RingCancelled
 from ecustream.traffic import STATE_NORMAL, Line, Stream
 
 STREAM = Stream(0, "P", "P", "eth1", "a", 1, "b", 2)

@@ -1,8 +1,8 @@
 """What several traces have seen, together."""
 
 from ecustream.ledger import Ledger
-from ecustream.outcome import Outcome, sum_of_ledgers
-from ecustream.summary import EpisodeSummary, PduSummary, RunSummary
+from ecustream.run.outcome import Outcome, sum_of_ledgers
+from ecustream.run.summary import EpisodeSummary, PduSummary, RunSummary
 
 
 def part(first_ns: int, *pdus: PduSummary, **keys: object) -> RunSummary:

@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from ecustream.gaps import split_at_gaps
 from ecustream.ledger import Ledger
-from ecustream.replay import Pacer
-from ecustream.ring import Ring, RingCancelled
+from ecustream.run.gaps import split_at_gaps
+from ecustream.run.replay import Pacer
+from ecustream.run.ring import Ring, RingCancelled
 from ecustream.traffic import Line
 
 __all__ = ["Lane", "LineSource"]

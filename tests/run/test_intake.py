@@ -8,12 +8,12 @@ from functools import partial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecustream.batching import Batcher
-from ecustream.intake import Intake
 from ecustream.ledger import Ledger
-from ecustream.ring import Ring
+from ecustream.run.batching import Batcher
+from ecustream.run.intake import Intake
+from ecustream.run.ring import Ring
 from ecustream.traffic import Line
-from tests.test_ring import TIMEOUT_S, in_thread, lines
+from tests.run.test_ring import TIMEOUT_S, in_thread, lines
 
 MS = 1_000_000
 

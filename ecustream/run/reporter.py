@@ -7,10 +7,10 @@ from msgspec.structs import replace
 
 from ecustream.detect.calibration import PduCalibration
 from ecustream.ledger import Ledger
-from ecustream.outputs import Outputs
 from ecustream.publish.messages import State, Status
 from ecustream.publish.pdus import PduRow, PduRows, PduTable
-from ecustream.tracks import Track
+from ecustream.run.outputs import Outputs
+from ecustream.run.tracks import Track
 
 __all__ = ["Reporter"]
 

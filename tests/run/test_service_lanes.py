@@ -13,14 +13,14 @@ import zmq
 
 from ecustream.config import load_config
 from ecustream.errors import BundleError, InputError
-from ecustream.outcome import Outcome
-from ecustream.ring import Ring
+from ecustream.run.outcome import Outcome
+from ecustream.run.ring import Ring
 from ecustream.scores import ScoreBlock
 from ecustream.scoring.scorer import Scorer
 from ecustream.service import Run
 from ecustream.traffic import Line
+from tests.run.test_service_overload import ANY, assert_same_scores, scores, watched_run
 from tests.running import OFFLINE
-from tests.test_service_overload import ANY, assert_same_scores, scores, watched_run
 
 OWN = ("run", "seq", "kind_seq", "id", "trace", "score")
 """Fields that differ between a run of one trace and of several; the score does by rounding."""

@@ -7,12 +7,12 @@ from pathlib import Path
 from ecustream.config import Config
 from ecustream.errors import ConfigError, InputError
 from ecustream.knowledge import activity_state, names_for
-from ecustream.lanes import Lane
 from ecustream.ledger import Ledger
-from ecustream.replay import Pacer
-from ecustream.ring import Ring
+from ecustream.run.lanes import Lane
+from ecustream.run.replay import Pacer
+from ecustream.run.ring import Ring
+from ecustream.run.source import TraceLines
 from ecustream.scoring.manifest import BundleInfo
-from ecustream.source import TraceLines
 from ecustream.stages import StageClock
 
 __all__ = ["open_lanes", "refuse_if_empty", "trace_names"]

@@ -12,7 +12,7 @@ import pytest
 import zmq
 
 from ecustream.config import load_config
-from ecustream.outcome import Outcome
+from ecustream.run.outcome import Outcome
 from ecustream.scores import ScoreBlock
 from ecustream.scoring.scorer import Scorer
 from ecustream.service import Run

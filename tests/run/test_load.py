@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecustream.load import Load
+from ecustream.run.load import Load
 
 MS = 1_000_000
 

@@ -7,9 +7,9 @@ import pytest
 
 from ecustream.config import load_config
 from ecustream.errors import ConfigError, InputError
+from ecustream.run.trace_lanes import open_lanes, trace_names
 from ecustream.scoring.manifest import read_bundle
 from ecustream.stages import StageClock
-from ecustream.trace_lanes import open_lanes, trace_names
 
 
 def test_names_tell_traces_apart() -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecustream.batching import Batcher, Wait, Waiting
+from ecustream.run.batching import Batcher, Wait, Waiting
 
 MS = 1_000_000
 CHUNK = 8

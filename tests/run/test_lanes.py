@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ecustream.lanes import Lane
 from ecustream.ledger import Ledger
-from ecustream.replay import Pacer
-from ecustream.ring import Policy, Ring
+from ecustream.run.lanes import Lane
+from ecustream.run.replay import Pacer
+from ecustream.run.ring import Policy, Ring
 from ecustream.traffic import Line
-from tests.test_ring import TIMEOUT_S, lines
+from tests.run.test_ring import TIMEOUT_S, lines
 
 
 class Source:
