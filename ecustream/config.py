@@ -94,7 +94,7 @@ class ScoringConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     chunk_lines: Count = 256
     max_wait_ms: Annotated[float, Meta(ge=0)] = 5.0
     threads: Annotated[int, Meta(ge=0)] = 0
-    device: Device = "auto"
+    device: Device = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
     speed: Literal["max"] | Positive = "max"
 

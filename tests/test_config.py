@@ -31,7 +31,7 @@ def test_defaults() -> None:
             "chunk_lines": 256,
             "max_wait_ms": 5.0,
             "threads": 0,
-            "device": "auto",
+            "device": "cpu",
             "dtype": "float32",
             "speed": "max",
         },

@@ -72,6 +72,8 @@ class Contest:
             theirs = hugging_face_model(body.config, body.weights, device=device, dtype=dtype)
         except ImportError:
             self._notes = dict.fromkeys((ROLLING, WHOLE), "left out: transformers is not installed")
+        except ValueError as error:
+            self._notes = dict.fromkeys((ROLLING, WHOLE), f"left out: transformers: {error}")
         else:
             self._lanes[ROLLING] = body.open_lane(HuggingFaceRolling(theirs, network))
             passes[WHOLE] = hugging_face_pass(theirs)

@@ -33,7 +33,7 @@ def hugging_face_model(
     """
     import transformers
 
-    made = transformers.AutoConfig.for_model(**config)
+    made = transformers.AutoConfig.for_model(**({"model_type": "qwen2"} | dict(config)))
     with torch.device(device):
         model = transformers.AutoModelForCausalLM.from_config(made, attn_implementation="sdpa", dtype=dtype)
     loaded = model.load_state_dict(dict(weights), strict=False)

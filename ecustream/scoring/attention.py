@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import torch
 
+from ecustream.scoring.products import plain_products
+
 __all__ = ["Stretch", "WindowAttention"]
 
 _QUERY_BLOCK, _WIDE_QUERY_BLOCK, _WIDE_WINDOW = 64, 128, 512
@@ -154,10 +156,11 @@ class WindowAttention:
             count, size = queries.shape[0], queries.shape[2]
             apart = (count, self._kv_heads, self._group, size)
             query = queries.view(apart).permute(1, 2, 0, 3).reshape(self._kv_heads, -1, size)
-        weights = torch.bmm(query, keys[:, stretch.keys].transpose(1, 2))
-        if stretch.mask is not None:
-            weights += stretch.mask
-        attended = torch.bmm(torch.softmax(weights, dim=2), values[:, stretch.keys])
+        with plain_products():
+            weights = torch.bmm(query, keys[:, stretch.keys].transpose(1, 2))
+            if stretch.mask is not None:
+                weights += stretch.mask
+            attended = torch.bmm(torch.softmax(weights, dim=2), values[:, stretch.keys])
         if self._group == 1:
             out.copy_(attended.transpose(0, 1))
         else:

@@ -1,13 +1,15 @@
 """A bundle as the scoring stage uses it: the model and its tokenizer."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
-from ecustream.errors import BundleError
+from ecustream.errors import BundleError, ConfigError
 from ecustream.scoring.fields import FieldsTokenizer
 from ecustream.scoring.manifest import BundleFiles, read_bundle
 from ecustream.scoring.network import AnyNetwork
@@ -18,6 +20,8 @@ from ecustream.traffic import Stream
 from ecustream.units import duration
 
 __all__ = ["Bundle", "load_bundle"]
+
+ResultT = TypeVar("ResultT")
 
 
 class Bundle:
@@ -31,6 +35,7 @@ class Bundle:
 
     Raises:
         BundleError: the model cannot be read, cannot be streamed, or does not fit the tokenizer.
+        ConfigError: it does not run on the device.
     """
 
     def __init__(
@@ -48,14 +53,15 @@ class Bundle:
             raise BundleError(f"{self.path}: bundle.json names an unknown tokenizer {self.info.tokenizer!r}")
         try:
             config = json.loads(files.data["config.json"])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BundleError(f"{self.path}: config.json cannot be read: {error}") from None
         try:
             weights: dict[str, torch.Tensor] = load_safetensors(files.data["model.safetensors"])
-        except (ValueError, SafetensorError) as error:
+        except (ValueError, KeyError, SafetensorError) as error:
             raise BundleError(f"{self.path}: model.safetensors cannot be read: {error}") from None
         try:
-            self.network: AnyNetwork = open_network(
+            self.network: AnyNetwork = self._on_device(
+                open_network,
                 config,
                 weights,
                 window_tokens=self.info.window_tokens,
@@ -64,6 +70,11 @@ class Bundle:
                 device=device,
                 dtype=dtype,
             )
+            window = getattr(self.network, "window", self.info.window_tokens)
+            if window != self.info.window_tokens:
+                raise BundleError(
+                    f"bundle.json has window_tokens {self.info.window_tokens}, the model a window of {window}"
+                )
             self._kind = str(config.get("model_type", "qwen2"))
             tokenizer = self.new_tokenizer()
             tokenizer.check_json(files.data["tokenizer.json"].decode(errors="replace"))
@@ -74,6 +85,26 @@ class Bundle:
             raise BundleError(f"{self.path}: {error}") from None
         self._words: FieldsTokenizer | None = None
         self._names: dict[str, str] = {}
+
+    def warm_up(self) -> None:
+        """See `Network.warm_up`.
+
+        Raises:
+            ConfigError: the model does not run on the device.
+        """
+        self._on_device(self.network.warm_up)
+
+    def _on_device(self, work: Callable[..., ResultT], *args: Any, **named: Any) -> ResultT:
+        """Do something on the device, whose libraries raise RuntimeError for whatever goes wrong there."""
+        try:
+            return work(*args, **named)
+        except RuntimeError as error:
+            if self._device.type == "cpu":
+                raise
+            why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ConfigError(
+                f'the model does not run on {self._device}: {why}; scoring.device = "cpu" does without it'
+            ) from error
 
     def new_tokenizer(self) -> FieldsTokenizer:
         """A tokenizer in its initial state, for one stream."""

@@ -1,6 +1,5 @@
 """Reads the settings and tensors of a Hugging Face checkpoint, refusing in one sentence what does not fit."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,9 @@ import torch
 from ecustream.errors import BundleError
 
 __all__ = ["Checkpoint"]
+
+_LARGEST = 1e300
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 class Checkpoint:
@@ -42,7 +44,7 @@ class Checkpoint:
     def number(self, key: str) -> float:
         """A finite number."""
         value = self.config.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
             raise BundleError(f"config.json: {key} is {value!r}, but must be a number")
         return float(value)
 
@@ -66,6 +68,8 @@ class Checkpoint:
             raise BundleError(
                 f"model.safetensors: tensor {name} has shape {tuple(tensor.shape)}, not {shape}"
             )
+        if tensor.dtype not in _DTYPES:
+            raise BundleError(f"model.safetensors: tensor {name} is of {tensor.dtype}, which is not served")
         if not bool(torch.isfinite(tensor).all()):
             raise BundleError(f"model.safetensors: tensor {name} holds values that are no numbers")
         return tensor.detach().to(self.device, torch.float32)

@@ -13,9 +13,10 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from ecustream.errors import BundleError, OutputError
 
@@ -53,8 +54,8 @@ class BundleInfo(msgspec.Struct):
     tokenizer: str
     fields: list[str]
     tokens_per_line: float
-    window_tokens: int
-    receptive_field_tokens: int
+    window_tokens: Annotated[int, Meta(ge=1)]
+    receptive_field_tokens: Annotated[int, Meta(ge=0)]
     key: str
     pdus: list[BundlePdu]
     fingerprint: str

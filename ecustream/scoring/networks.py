@@ -7,6 +7,7 @@ import torch
 
 from ecustream.errors import BundleError
 from ecustream.scoring.network import AnyNetwork
+from ecustream.scoring.qwen2_weights import layer_kinds
 
 __all__ = ["open_network"]
 
@@ -51,7 +52,7 @@ def open_network(
         return made(config, weights, max_chunk=max_chunk, warming_tokens=warming_tokens, device=device)
     if kind != "qwen2":
         raise BundleError(f"config.json: model_type {kind!r} is not supported, only qwen2, mamba and mamba2")
-    if _attends_to_all(config):
+    if set(layer_kinds(config)) == {"full_attention"}:
         from ecustream.scoring.sawtooth import SawtoothQwen2
 
         return SawtoothQwen2(
@@ -66,8 +67,3 @@ def open_network(
     from ecustream.scoring.qwen2 import Qwen2
 
     return Qwen2(config, weights, max_chunk=max_chunk, dtype=dtype)
-
-
-def _attends_to_all(config: Mapping[str, Any]) -> bool:
-    kinds = config.get("layer_types") if isinstance(config, Mapping) else None
-    return isinstance(kinds, list) and set(kinds) == {"full_attention"}

@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from ecustream.errors import BundleError
 from ecustream.scoring.attention import WindowAttention
 from ecustream.scoring.network import Serving, Surprisal, check_parts, surprisal_of
-from ecustream.scoring.products import exact_onednn, fast_products
+from ecustream.scoring.products import exact_onednn, fast_products, round_rows
 from ecustream.scoring.qwen2_weights import Qwen2Weights
 
 __all__ = ["Qwen2", "Window", "receptive_field"]
@@ -161,13 +161,18 @@ class Qwen2Core:
 
     def logits(self, ids: torch.Tensor, parts: Sequence[tuple[Window, int]]) -> torch.Tensor:
         """Logits after each token, shape (n, vocab); keys and values are appended to the caches."""
-        with fast_products(len(ids), self._w.hidden):
-            return self._forward(ids, parts)
+        rows = round_rows(len(ids), self._w.hidden)
+        with fast_products(rows, self._w.hidden):
+            return self._forward(F.pad(ids, (0, rows - len(ids))), parts)[: len(ids)]
 
     def _forward(self, ids: torch.Tensor, parts: Sequence[tuple[Window, int]]) -> torch.Tensor:
+        """The same for tokens behind which there may be padding, which changes no cache."""
         w, total = self._w, len(ids)
         rotations = [window.rotations(count) for window, count in parts]
-        rotation = (rotations[0] if len(parts) == 1 else torch.cat(rotations))[:, None]
+        padding = total - sum(count for _, count in parts)
+        if padding:
+            rotations.append(rotations[0].new_zeros(padding, w.head_dim // 2))
+        rotation = (rotations[0] if len(rotations) == 1 else torch.cat(rotations))[:, None]
         rotating = w.heads + w.kv_heads
         parted = []
         first = 0
@@ -177,7 +182,7 @@ class Qwen2Core:
             parted.append((window.cache, slice(first, first + count), written, stretches))
             window.filled += count
             first += count
-        attended = torch.empty(total, w.heads, w.head_dim, dtype=w.dtype, device=w.device)
+        attended = torch.zeros(total, w.heads, w.head_dim, dtype=w.dtype, device=w.device)
         x = F.embedding(ids, w.embedding)
         for index, layer in enumerate(w.blocks):
             # (n, queries' heads, then keys', then values', d): the first two kinds are rotated.

@@ -16,7 +16,9 @@ from ecustream.errors import BundleError
 from ecustream.scoring.checkpoint import Checkpoint
 from ecustream.scoring.rope import FixedPointRope
 
-__all__ = ["Layer", "Qwen2Weights"]
+__all__ = ["Layer", "Qwen2Weights", "layer_kinds"]
+
+_MOST_LAYERS, _WIDEST_WINDOW = 1024, 1 << 17
 
 
 class Layer(NamedTuple):
@@ -62,7 +64,9 @@ class Qwen2Weights:
         self.kv_heads = file.positive("num_key_value_heads")
         self.vocab = file.positive("vocab_size")
         self.eps = file.number("rms_norm_eps")
-        self.window = _window(file, self.layers)
+        if self.eps < 0:
+            raise BundleError(f"config.json: rms_norm_eps is {self.eps}, but must be 0 at least")
+        self.window = _window(file)
         if config.get("hidden_act", "silu") != "silu":
             raise BundleError(f"config.json: hidden_act {config['hidden_act']!r} is not supported, only silu")
         self.head_dim = file.positive("head_dim") if config.get("head_dim") else self.hidden // self.heads
@@ -72,7 +76,7 @@ class Qwen2Weights:
         self.embedding = file.tensor("model.embed_tokens.weight", self.vocab, self.hidden)
         self.blocks = [self._layer(file, weights, f"model.layers.{i}.") for i in range(self.layers)]
         head = self.embedding
-        if file.has("lm_head.weight"):
+        if file.has("lm_head.weight") or not file.flag("tie_word_embeddings", default=False):
             head = file.tensor("lm_head.weight", self.vocab, self.hidden)
         self.head = head * file.tensor("model.norm.weight", self.hidden)
 
@@ -86,7 +90,7 @@ class Qwen2Weights:
     def _layer(self, file: Checkpoint, weights: Mapping[str, torch.Tensor], at: str) -> Layer:
         q_rows, kv_rows = self.heads * self.head_dim, self.kv_heads * self.head_dim
         gate = weights.get(f"{at}mlp.gate_proj.weight")
-        inner = int(gate.shape[0]) if gate is not None else 0
+        inner = int(gate.shape[0]) if gate is not None and gate.ndim else 0
         norm1 = file.tensor(f"{at}input_layernorm.weight", self.hidden)
         norm2 = file.tensor(f"{at}post_attention_layernorm.weight", self.hidden)
         attention = f"{at}self_attn."
@@ -119,25 +123,53 @@ class Qwen2Weights:
         return split.transpose(1, 2).reshape(rows.shape)
 
 
+def layer_kinds(config: Mapping[str, Any]) -> list[str]:
+    """The kind of attention of each layer; checkpoints of transformers before 4.53 do not list them.
+
+    Raises:
+        BundleError: the list is none of so many names.
+    """
+    file = Checkpoint(config, {}, torch.device("cpu"))
+    layers = file.positive("num_hidden_layers")
+    if layers > _MOST_LAYERS:
+        raise BundleError(f"config.json: num_hidden_layers is {layers}, but can be {_MOST_LAYERS} at most")
+    kinds = config.get("layer_types")
+    if kinds is None:
+        slides = file.flag("use_sliding_window", default=False) and config.get("sliding_window") is not None
+        # 28 is what Qwen2Config of transformers takes where there is none.
+        first = int(file.number("max_window_layers")) if "max_window_layers" in config else 28
+        return ["sliding_attention" if slides and i >= first else "full_attention" for i in range(layers)]
+    if not isinstance(kinds, list) or len(kinds) != layers or not all(isinstance(k, str) for k in kinds):
+        raise BundleError(f"config.json: layer_types must name the attention of each of {layers} layers")
+    return kinds
+
+
+def _window(file: Checkpoint) -> int | None:
+    kinds = set(layer_kinds(file.config))
+    if kinds == {"full_attention"}:
+        return None
+    if kinds != {"sliding_attention"}:
+        raise BundleError(
+            "config.json: layer_types must be sliding_attention in every layer, or full_attention in every "
+            "one; a mixture can be served neither from a rolling cache nor by restarts"
+        )
+    window = file.positive("sliding_window")
+    if window > _WIDEST_WINDOW:
+        raise BundleError(f"config.json: sliding_window is {window}, but can be {_WIDEST_WINDOW} at most")
+    return window
+
+
 def _rope_theta(config: Mapping[str, Any]) -> float:
     """Base of the rotary phases; transformers 5 keeps it in `rope_parameters`, 4 at the top."""
     parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(parameters, Mapping):
-        raise BundleError(f"config.json: rope_parameters is {parameters!r}, but must be an object")
-    kind = parameters.get("rope_type", "default")
+    if not isinstance(parameters, Mapping) or any(isinstance(v, Mapping) for v in parameters.values()):
+        raise BundleError(f"config.json: rope_parameters is {parameters!r}, but must be an object of numbers")
+    # transformers 4 wrote `type` where 5 writes `rope_type`.
+    kind = parameters.get("rope_type", parameters.get("type", "default"))
     if kind != "default":
         raise BundleError(f"config.json: rope_type {kind!r} is not supported: its phases change with length")
     merged = {"rope_theta": 1e4, **config, **parameters}
-    return Checkpoint(merged, {}, torch.device("cpu")).number("rope_theta")
-
-
-def _window(file: Checkpoint, layers: int) -> int | None:
-    kinds = file.config.get("layer_types")
-    if kinds == ["sliding_attention"] * layers:
-        return file.positive("sliding_window")
-    if kinds == ["full_attention"] * layers:
-        return None
-    raise BundleError(
-        "config.json: layer_types must be sliding_attention in every layer, or full_attention in every one; "
-        "a mixture of both can be served neither from a rolling cache nor by restarts"
-    )
+    theta = Checkpoint(merged, {}, torch.device("cpu")).number("rope_theta")
+    if theta < 1:
+        raise BundleError(f"config.json: rope_theta is {theta}, but must be 1 at least")
+    return theta

@@ -24,6 +24,8 @@ from ecustream.scoring.qwen2_weights import Qwen2Weights
 
 __all__ = ["SawtoothQwen2", "Teeth"]
 
+_LONGEST = 1 << 17
+
 
 class Teeth:
     """The state of one stream: the cache in use, and the one that takes over when it is full."""
@@ -71,8 +73,8 @@ class SawtoothQwen2:
         self.weights = Qwen2Weights(config, weights, dtype=dtype, device=device)
         if self.weights.window is not None:
             raise BundleError("config.json: a model with sliding layers is served from a rolling cache")
-        if length < 2:
-            raise BundleError(f"bundle.json: window_tokens is {length}, but restarts need two at least")
+        if not 2 <= length <= _LONGEST:
+            raise BundleError(f"bundle.json: window_tokens is {length}, but restarts need 2 to {_LONGEST}")
         self.length = length
         self.half = length // 2
         self.max_chunk = max_chunk

@@ -1,6 +1,7 @@
 """Bundles that are written, read back, served, and refused when anything in them is not right."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
-from ecustream.errors import BundleError, EcustreamError
-from ecustream.scoring.bundle import load_bundle
+from ecustream.errors import BundleError, ConfigError, EcustreamError
+from ecustream.scoring.bundle import Bundle, load_bundle
 from ecustream.scoring.manifest import BundlePdu, read_bundle, write_bundle
 from ecustream.scoring.qwen2 import Qwen2
 from tests.scoring.bundles import PDUS, bundle_files, bundle_info
@@ -225,6 +226,8 @@ def config_with(**changes: Any) -> bytes:
         ({"config.json": b"{}"}, "config.json"),
         ({"config.json": b"[]"}, "config.json"),
         ({"config.json": b"{"}, "config.json cannot be read"),
+        ({"config.json": b"[" * 200_000}, "config.json cannot be read"),
+        ({"config.json": config_with(sliding_window=9)}, "window_tokens 8, the model a window of 9"),
         (
             {"config.json": config_with(num_hidden_layers=3, layer_types=SLIDING * 3)},
             "layers.2",
@@ -246,6 +249,22 @@ def test_files_that_are_whole_but_wrong_are_refused(
 def test_the_file_that_is_wrong_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     """The sentence names the file that cannot be read."""
     assert name in resigned(tmp_path / "b", {name: content})
+
+
+def test_a_device_that_fails_is_one_sentence_with_the_way_out(path: Path) -> None:
+    """Whatever its library says becomes a configuration error; on a CPU it is a defect and stays one."""
+    failing = Bundle(read_bundle(path))
+
+    def fail() -> None:
+        raise RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
+
+    failing.network.warm_up = fail  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        failing.warm_up()
+    failing._device = torch.device("cuda:1")
+    sentence = 'the model does not run on cuda:1: CUDA error: out of memory; scoring.device = "cpu" does'
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        failing.warm_up()
 
 
 def test_every_error_is_one_for_the_user() -> None:

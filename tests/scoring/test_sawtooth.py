@@ -120,7 +120,7 @@ def test_what_cannot_be_a_sawtooth_is_refused() -> None:
     sliding = oracle(8)
     with pytest.raises(BundleError, match="sliding layers is served from a rolling cache"):
         SawtoothQwen2(config_of(sliding), sliding.state_dict(), length=24)
-    with pytest.raises(BundleError, match="window_tokens is 1, but restarts need two"):
+    with pytest.raises(BundleError, match="window_tokens is 1, but restarts need 2 to"):
         served(full_attention_oracle(), length=1)
 
 

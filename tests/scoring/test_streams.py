@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecustream.scoring.fields import FieldsTokenizer
-from ecustream.scoring.products import exact_onednn, fast_products
 from ecustream.scoring.scorer import Scorer
 from tests.scoring.operations import Operations
 from tests.scoring.tiny import CYCLES_NS, make_line, oracle, oracle_logits, served
@@ -116,18 +115,3 @@ def test_memory_is_flat_over_a_million_lines() -> None:
     late = score(180)
     assert stream.state.since_reset == 1 + 2 * 200 * len(lines)
     assert late - early < 4_000_000
-
-
-@pytest.mark.parametrize("rows", [1, 9, 10, 200])
-def test_products_have_the_precision_of_fp32(rows: int) -> None:
-    """Whichever library computes products, fp64 differs by what fp32 rounds, and the setting comes back."""
-    generator = torch.Generator().manual_seed(1)
-    a, b = torch.randn(rows, 512, generator=generator), torch.randn(512, 300, generator=generator)
-    before = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
-    with fast_products(rows, 512):
-        product = a @ b
-        assert (torch.backends.mkldnn.matmul.fp32_precision != before) == (  # type: ignore[attr-defined]
-            rows >= 10 and exact_onednn()
-        )
-    assert torch.backends.mkldnn.matmul.fp32_precision == before  # type: ignore[attr-defined]
-    assert float((product.double() - a.double() @ b.double()).abs().max()) < 2e-4
