@@ -77,6 +77,7 @@ def run(
     from ecustream.config import load_config
     from ecustream.progress import WorkProgress
     from ecustream.report import print_summary
+    from ecustream.run.clashes import refuse_clashes
     from ecustream.service import Run
     from ecustream.stages import StageClock, render_profile
 
@@ -97,6 +98,10 @@ def run(
     }
     overrides = {key: value for key, value in overrides.items() if value is not None}
     settings = load_config(config, overrides)
+    refuse_clashes(
+        [*pcap, config, names, *(sorted(model.glob("*")) if model.is_dir() else [])],
+        [Path(events) if events not in (None, "-") else None, score_log],
+    )
     clock = StageClock(enabled=profile)
     show: list[Callable[[float, str], None]] = []
     work = Run(

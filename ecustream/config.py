@@ -328,6 +328,11 @@ def _check_together(config: Config, origin: str) -> None:
             f"{origin}: ring.lines is {config.ring.lines}, but must be at least "
             f"scoring.chunk_lines ({config.scoring.chunk_lines})"
         )
+    if config.ring.when_full == "skip" and config.scoring.speed == "max":
+        raise ConfigError(
+            f'{origin}: ring.when_full is "skip", but at full speed nothing needs to be skipped; '
+            "give scoring.speed (--speed) a multiple of real time"
+        )
     state = config.input.state
     if state.pdu is not None and not state.values:
         raise ConfigError(f"{origin}: input.state.pdu is given, but input.state.values is empty")

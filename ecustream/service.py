@@ -13,12 +13,12 @@ import msgspec
 from ecustream.config import Config
 from ecustream.detect.detector import Detector, Thresholds
 from ecustream.detect.perplexity import PerplexityFilter
-from ecustream.errors import BundleError
+from ecustream.errors import BundleError, EcustreamError
 from ecustream.knowledge import calibration_of
 from ecustream.ledger import Ledger
 from ecustream.publish.messages import State
 from ecustream.run.batching import Batcher
-from ecustream.run.intake import Intake
+from ecustream.run.intake import Intake, Taken
 from ecustream.run.load import Load
 from ecustream.run.outcome import Outcome, sum_of_ledgers
 from ecustream.run.outputs import Outputs, score_logs
@@ -29,7 +29,6 @@ from ecustream.run.tracks import Track
 from ecustream.scores import ScoreBlock
 from ecustream.scoring.manifest import BundleFiles, read_bundle
 from ecustream.stages import StageClock
-from ecustream.traffic import Line
 
 if TYPE_CHECKING:
     from ecustream.scoring.bundle import Bundle
@@ -91,12 +90,13 @@ class Run:
         self._load = Load()
         self._events_ledger = Ledger()
         self._cycles = {pdu.key: pdu.cycle_ns for pdu in self._calibration.pdus}
-        self._summary = Outcome(_run_id(config, self._traces, self._files), Ledger(), self._cycles)
+        names = [lane.name for lane in self._lanes]
+        self._summary = Outcome(_run_id(config, self._traces, names, self._files), Ledger(), self._cycles)
         self._tracks: list[Track] = []
         self._stops = 0
         self._reporter = Reporter(self._summary.run, self._calibration.pdus)
         first = self._reporter.status("starting", [], self._all_ledgers(), None)
-        logs = score_logs(score_log, [lane.name for lane in self._lanes])
+        logs = score_logs(score_log, names)
         self._outputs = Outputs(config.publish, first, self._events_ledger, events, logs)
 
     @property
@@ -163,6 +163,15 @@ class Run:
         scorer = self._load_scorer()
         for lane in self._lanes:
             lane.go()
+        try:
+            self._score_all(scorer, started)
+        except EcustreamError:
+            self._finish()
+            raise
+        self._finish()
+        self._refuse_if_unknown()
+
+    def _score_all(self, scorer: "Scorer", started: float) -> None:
         timeout_ns = None if self._config.scoring.speed == "max" else _TICK_NS
         while not self._intake.done:
             # Before the lines are taken: every line up to then is among them, or was taken before.
@@ -170,24 +179,39 @@ class Run:
             with self._clock.stage("wait for lines"):
                 taken = self._intake.take(timeout_ns)
             if timeout_ns is not None:
-                self._weigh(sum(skipped for _, skipped in taken))
-            for track, (lines, _), passed in zip(self._tracks, taken, passed_ns, strict=True):
-                if not lines:
+                self._weigh(sum(part.skipped for part in taken))
+            for track, part, passed in zip(self._tracks, taken, passed_ns, strict=True):
+                if part.ended:
+                    self._outputs.emit(track.finish())
+                elif part.empty:
                     self._outputs.emit(track.idle(passed))
             self._pass(scorer, taken)
-            if not self._summary.first_score_s and any(lines for lines, _ in taken):
+            if not self._summary.first_score_s and any(part.lines for part in taken):
                 self._summary.first_score_s = time.monotonic() - started
             if self._summary.first_score_s:
                 self._tell()
+
+    def _finish(self) -> None:
         for track in self._tracks:
             self._outputs.emit(track.finish())
 
-    def _pass(self, scorer: "Scorer", taken: Sequence[tuple[list[Line], int]]) -> None:
+    def _refuse_if_unknown(self) -> None:
+        """A problem for each trace of another vehicle that is too short to be refused while it is read.
+
+        Raises:
+            BundleError: no other trace is of the bundle's vehicle.
+        """
+        foreign = [track.problem for track in self._tracks if track.problem is not None]
+        if foreign and not any(track.known for track in self._tracks):
+            raise BundleError("; ".join(foreign))
+        self._summary.problems += foreign
+
+    def _pass(self, scorer: "Scorer", taken: Sequence[Taken]) -> None:
         """Score what was taken; a lane with a gap in its lines takes several turns."""
         turns = [
-            (index, track, deque(track.lane.pieces(lines, skipped)))
-            for index, (track, (lines, skipped)) in enumerate(zip(self._tracks, taken, strict=True))
-            if lines
+            (index, track, deque(track.lane.pieces(part.lines, part.skipped)))
+            for index, (track, part) in enumerate(zip(self._tracks, taken, strict=True))
+            if part.lines
         ]
         while turns:
             batch = [(index, track, *pieces.popleft()) for index, track, pieces in turns]
@@ -207,7 +231,7 @@ class Run:
             self._outputs.emit(events)
 
     def _load_scorer(self) -> "Scorer":
-        with self._clock.stage("other"):
+        with self._clock.stage("start-up"):
             # Importing torch takes a second or two; the lanes have their first lines by then.
             import torch
 
@@ -223,7 +247,7 @@ class Run:
                 device=find_device(scoring.device),
                 dtype=getattr(torch, scoring.dtype),
             )
-            bundle.network.warm_up()
+            bundle.warm_up()
             self._summary.served = bundle.served
             scorer = bundle.new_scorer(clock=self._clock)
         self._open_tracks(bundle, scorer)
@@ -281,10 +305,13 @@ class Run:
             self._outputs.status(status, self._reporter.pdus(self._tracks))
 
 
-def _run_id(config: Config, traces: Sequence[Path], files: BundleFiles) -> str:
+def _run_id(config: Config, traces: Sequence[Path], names: Sequence[str], files: BundleFiles) -> str:
     """Derived from traces, bundle and configuration, so that an offline run can be repeated to the byte."""
     digest = hashlib.sha256(msgspec.json.encode(config))
     digest.update(msgspec.json.encode(files.info.sha256))
+    if len(names) > 1:
+        # Then they stand in the events.
+        digest.update(msgspec.json.encode(names))
     for trace in traces:
         if trace.is_file():
             digest.update(str(trace.stat().st_size).encode())

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Literal, get_args
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["STAGES", "Stage", "StageClock", "StageTime", "beside_model_share", "render_profile"]
 
 Stage = Literal[
-    "capture", "decode", "wait for lines", "tokenization", "model", "detection", "publishing", "other"
+    "capture", "decode", "wait for lines", "tokenization", "model", "detection", "publishing", "start-up"
 ]
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 """In the order in which a line passes them."""
@@ -171,17 +173,14 @@ def beside_model_share(rows: Sequence[StageTime], wall_s: float) -> float:
     return sum(row.cpu_s for row in rows if row.stage in _BESIDE_MODEL) / wall_s
 
 
-def render_profile(rows: Sequence[StageTime], wall_s: float) -> Table:
-    """A table for the terminal from what `StageClock.rows` returned; `wall_s` is that of the whole run."""
+def render_profile(rows: Sequence[StageTime], wall_s: float) -> Group:
+    """For the terminal, from what `StageClock.rows` returned: a table, and below it what its numbers mean.
+
+    `wall_s` is that of the whole run.
+    """
     lines = max((row.items for row in rows if row.stage in _EVERY_LINE), default=0)
     share = beside_model_share(rows, wall_s)
-    table = Table(
-        title="Where the time goes",
-        caption=(
-            "capture, decode, tokenization, detection and publishing together: "
-            f"{100 * share:.0f} % of the wall time"
-        ),
-    )
+    table = Table(title="Where the time goes")
     table.add_column("stage")
     for column in ("wall s", "% of wall", "CPU s", "CPU µs a line", "calls", "items"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -195,4 +194,9 @@ def render_profile(rows: Sequence[StageTime], wall_s: float) -> Table:
             f"{row.calls:,}",
             f"{row.items:,}",
         )
-    return table
+    # Lines of their own, and short ones: a caption would be broken at the width of the table.
+    return Group(
+        table,
+        Text(f"CPU time beside model, waiting and start-up: {100 * share:.0f} % of the wall time"),
+        Text("The threads of the event socket and its journal are in no stage."),
+    )

@@ -52,7 +52,7 @@ def test_an_inner_stage_is_taken_off_the_outer_one() -> None:
     """Each moment belongs to the innermost stage, also within a stage of the same name."""
     hands = Hands()
     clock = hands.clock()
-    with clock.stage("other"):
+    with clock.stage("start-up"):
         hands.pass_s(1, 1)
         with clock.stage("model", items=5):
             hands.pass_s(10, 2)
@@ -62,7 +62,7 @@ def test_an_inner_stage_is_taken_off_the_outer_one() -> None:
                 hands.pass_s(40, 4)
         hands.pass_s(1)
     assert taken(clock) == {
-        "other": (2.0, 1.0, 1, 0),
+        "start-up": (2.0, 1.0, 1, 0),
         "model": (30.0, 5.0, 2, 5),
         "tokenization": (40.0, 4.0, 1, 0),
     }
@@ -179,8 +179,8 @@ def rows_of(cpu_s: Callable[[int], float], items: dict[str, int] | None = None) 
     return [StageTime(s, 2 * cpu_s(i), cpu_s(i), 1, (items or {}).get(s, 0)) for i, s in enumerate(STAGES)]
 
 
-def printed(rows: list[StageTime], wall_s: float) -> str:
-    console = Console(width=120, force_terminal=False)
+def printed(rows: list[StageTime], wall_s: float, width: int = 120) -> str:
+    console = Console(width=width, force_terminal=False)
     with console.capture() as captured:
         console.print(render_profile(rows, wall_s))
     return captured.get()
@@ -204,12 +204,18 @@ def test_the_table_tells_shares_and_the_time_of_a_line() -> None:
     }
     assert cells["detection"] == ["6.00", "30", "3.00", "3.0", "1", "1,000,000"]
     assert cells["capture"] == ["1.00", "5", "0.50", "0.5", "1", "7,000,000"]
-    beside = "capture, decode, tokenization, detection and publishing together: 50 % of the wall time"
-    assert beside in " ".join(text.split())
+    assert "CPU time beside model, waiting and start-up: 50 % of the wall time" in text.splitlines()
+
+
+def test_what_the_table_leaves_out_is_told_in_unbroken_lines() -> None:
+    """On a terminal of 80 columns the sentences below the table are whole, one a line."""
+    *_, share, left_out = printed(rows_of(lambda _: 1.0), 10.0, width=80).splitlines()
+    assert share == "CPU time beside model, waiting and start-up: 50 % of the wall time"
+    assert left_out == "The threads of the event socket and its journal are in no stage."
 
 
 def test_an_empty_run_has_a_table() -> None:
     """Without time or lines there are no shares, and nothing divides by zero."""
     text = printed(StageClock().rows(), 0.0)
     assert all(stage in text for stage in STAGES)
-    assert "together: 0 % of the wall time" in " ".join(text.split())
+    assert "start-up: 0 % of the wall time" in text

@@ -174,6 +174,17 @@ def test_event_line() -> None:
     assert "  P0, P1, P2 and 2 more  " in event_line(event)
 
 
+def test_the_trace_is_shown_where_there_are_several() -> None:
+    """A run over several traces says of which an event is; its name is text like any other."""
+    event = msgspec.structs.replace(make_event(1), trace="b/drive.pcap\x1b[2J")
+    assert "  eth1 in b/drive.pcap\ufffd[2J  ESC_03  " in event_line(event)
+    first = episode(1, trace="a.pcap")
+    second = episode(2, "close", end_ns=NOW_NS, trace="b.pcap")
+    lines = shown(board_of(first, second)).splitlines()
+    assert sum(bool(re.search("anomaly +a.pcap +ESC_03", line)) for line in lines) == 1
+    assert sum(bool(re.search("anomaly +b.pcap +ESC_03", line)) for line in lines) == 1
+
+
 def test_text_does_not_steer_the_terminal() -> None:
     """A name with control characters or markup is shown, not obeyed, in lines and in the table."""
     event = episode(1, reason="\x1b[2Jgone\r\n[red]x", source="\x1b]0;title\x07")

@@ -3,6 +3,7 @@
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+from msgspec import UnsetType
 
 from ecustream.client.items import Alive, Denied, Item, Lost, NewRun, Stale, Synced
 from ecustream.dashboard.episodes import Episodes, ms
@@ -20,6 +21,9 @@ AROUND_NS = 1_000_000_000
 MOST_SOURCES = 16
 MOST_NOTICES = 50
 MOST_EPISODES_A_DELTA = 100
+
+_Key = tuple[str, str | UnsetType]
+"""A source, and its trace where a run reads several: each has a clock of its own."""
 
 State = Literal["ok", "open", "degraded", "ended", "stale", "disconnected"]
 
@@ -47,7 +51,8 @@ class Board:
         self.connect = connect
         self.reply = reply
         self._episodes = Episodes(self._lines_around)
-        self._scores: dict[str, SourceScores] = {}
+        self._scores: dict[_Key, SourceScores] = {}
+        self._scores_gone: dict[_Key, None] = {}
         self._status: Status | None = None
         self._pdus: PduTable | None = None
         self._notices: list[tuple[int, str]] = []
@@ -141,8 +146,8 @@ class Board:
             "notices": self._notice_rows(),
             "pdus": self._pdu_rows(),
             "scores": {
-                source: {"anew": True, "peaks": [_peaks(series.peaks()) for series in scores.series]}
-                for source, scores in self._scores.items()
+                _label(key): {"anew": True, "peaks": [_peaks(series.peaks()) for series in scores.series]}
+                for key, scores in self._scores.items()
             },
         }
 
@@ -158,12 +163,14 @@ class Board:
         rows = {"status": self._status_row, "notices": self._notice_rows, "pdus": self._pdu_rows}
         delta |= {name: rows[name]() for name in self._changed}
         self._changed.clear()
-        scores = {}
-        for source, of_source in self._scores.items():
-            peaks = [_peaks(series.take_changed()) for series in of_source.series]
-            if of_source.begun_anew or any(peaks):
-                scores[source] = {"anew": of_source.begun_anew, "peaks": peaks}
-            of_source.begun_anew = False
+        scores: dict[str, Any] = {_label(key): None for key in self._scores_gone}
+        for key, of_key in self._scores.items():
+            peaks = [_peaks(series.take_changed()) for series in of_key.series]
+            anew = of_key.begun_anew or key in self._scores_gone
+            if anew or any(peaks):
+                scores[_label(key)] = {"anew": anew, "peaks": peaks}
+            of_key.begun_anew = False
+        self._scores_gone.clear()
         if scores:
             delta["scores"] = scores
         return delta
@@ -175,7 +182,7 @@ class Board:
             return None
         event = episode.event
         table = self._pdus.pdus if self._pdus is not None and self._pdus.run == event.run else []
-        rows = [row for row in table if row.source == event.source]
+        rows = [row for row in table if row.source == event.source and _is_of(row, event.trace)]
         return {
             **episode.row(),
             "run": event.run,
@@ -204,22 +211,24 @@ class Board:
         self._runs += 1
         self._status = self._pdus = None
         self._changed |= {"status", "pdus"}
-        for scores in self._scores.values():
-            scores.clear()
+        # The next run may have other traces, and room is for so many only.
+        self._scores_gone |= dict.fromkeys(self._scores)
+        self._scores.clear()
 
     def _take_scores(self, batch: ScoreBatch) -> None:
         # Scores of a run that is not told of yet wait for nobody: they are of the moment.
         if self._run and batch.run != self._run:
             return
-        scores = self._scores.get(batch.source)
+        key = batch.source, batch.trace
+        scores = self._scores.get(key)
         if scores is None:
             if len(self._scores) >= MOST_SOURCES:
                 return
-            scores = self._scores[batch.source] = SourceScores()
+            scores = self._scores[key] = SourceScores()
         scores.take(batch)
 
     def _lines_around(self, event: Event) -> list[ScoredLine]:
-        scores = self._scores.get(event.source)
+        scores = self._scores.get((event.source, event.trace))
         if scores is None or (self._run and event.run != self._run):
             return []
         until_ns = event.decided_ns if event.end_ns is None else event.end_ns
@@ -258,6 +267,15 @@ class Board:
             "last_ms": ms(self._pdus.last_ns),
             "rows": [_pdu_row(row) for row in self._pdus.pdus],
         }
+
+
+def _label(key: _Key) -> str:
+    source, trace = key
+    return source if trace is msgspec.UNSET else f"{source} in {trace}"
+
+
+def _is_of(row: PduRow, trace: str | UnsetType) -> bool:
+    return trace is msgspec.UNSET or f" {row.flow}".endswith(f" in {trace}")
 
 
 def _pdu_row(row: PduRow) -> dict[str, Any]:

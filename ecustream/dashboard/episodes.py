@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
+from msgspec import UNSET
+
 from ecustream.dashboard.scores import ScoredLine, thinned
 from ecustream.events import Event
 
@@ -73,6 +75,7 @@ class Episode:
             "kind": event.kind,
             "end": self.end,
             "source": event.source,
+            "trace": None if event.trace is UNSET else event.trace,
             "start_ms": ms(event.start_ns),
             "end_ms": None if event.end_ns is None else ms(event.end_ns),
             "decided_ms": ms(event.decided_ns),

@@ -1,4 +1,4 @@
-"""The scores of one source: peaks over time, and the last lines one by one."""
+"""The scores of one source or trace: peaks over time, and the last lines one by one."""
 
 from collections import deque
 from collections.abc import Collection
@@ -27,7 +27,7 @@ class ScoredLine(NamedTuple):
 
 
 class SourceScores:
-    """What is kept of the scores of one source; lines that were scored while warming are left out.
+    """What is kept of the scores of one source or trace; lines that were scored while warming are left out.
 
     Attributes:
         series: one for each of `RANGES_NS`.

@@ -10,7 +10,9 @@ _Key = tuple[str, str | UnsetType]
 
 
 class ScoreThrottle:
-    """Merges the score batches of each source and trace into at most one message per `interval_ns`.
+    """Merges the score batches of each source into at most one message per `interval_ns`.
+
+    The traces of a source take turns, since a message has lines of one trace only.
 
     A message has at most `max_lines` lines. Where there were more, they are cut into equal stretches and
     of each stretch the line with the highest perplexity and the one with the highest surprisal stay. A
@@ -25,7 +27,7 @@ class ScoreThrottle:
         self.interval_ns = interval_ns
         self.max_lines = max_lines
         self._waiting: dict[_Key, ScoreBatch] = {}
-        self._sent_ns: dict[_Key, int] = {}
+        self._sent_ns: dict[str, int] = {}
 
     def add(self, batch: ScoreBatch) -> None:
         """Takes over the lines of a batch; the batch itself is not kept."""
@@ -45,10 +47,13 @@ class ScoreThrottle:
 
     def ready(self, now_ns: int) -> list[ScoreBatch]:
         """The messages that may be sent now; the caller sends them."""
-        due = [key for key in self._waiting if self._due_ns(key) <= now_ns]
-        for key in due:
-            self._sent_ns[key] = now_ns
-        return [thin(self._waiting.pop(key), self.max_lines) for key in due]
+        # What has waited longest stands first, and only that of each source has its turn.
+        due: dict[str, _Key] = {}
+        for key in self._waiting:
+            if self._due_ns(key) <= now_ns:
+                due.setdefault(key[0], key)
+        self._sent_ns |= dict.fromkeys(due, now_ns)
+        return [thin(self._waiting.pop(key), self.max_lines) for key in due.values()]
 
     def next_due_ns(self) -> int | None:
         """When `ready` will next have something, or None while nothing waits."""
@@ -61,7 +66,7 @@ class ScoreThrottle:
         return waiting
 
     def _due_ns(self, key: _Key) -> int:
-        sent_ns = self._sent_ns.get(key)
+        sent_ns = self._sent_ns.get(key[0])
         return 0 if sent_ns is None else sent_ns + self.interval_ns
 
 

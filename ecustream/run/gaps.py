@@ -5,9 +5,10 @@ from collections import Counter, deque
 
 from ecustream.traffic import Line
 
-__all__ = ["split_at_gaps"]
+__all__ = ["CLOCK_STEP_NS", "split_at_gaps"]
 
-_CLOCK_STEP_NS = 1_000_000_000
+CLOCK_STEP_NS = 1_000_000_000
+"""Packets of a logger may be in disorder by less than that."""
 
 
 def split_at_gaps(
@@ -33,7 +34,7 @@ def split_at_gaps(
         i: f"the capture lost {count:,} frames before frame {lines[i].frame}" for i, count in lost.items()
     }
     for i, line in enumerate(lines):
-        if line.time_ns < before_ns - _CLOCK_STEP_NS:
+        if line.time_ns < before_ns - CLOCK_STEP_NS:
             gaps[i] = f"the capture clock went back by {(before_ns - line.time_ns) / 1e9:.1f} s"
         elif line.time_ns <= before_ns and i not in gaps:
             continue

@@ -3,12 +3,29 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from ecustream.run.batching import Batcher
+from ecustream.run.batching import Batcher, Waiting
 from ecustream.run.ring import Ring
 from ecustream.traffic import Line
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "Taken"]
+
+
+class Taken(NamedTuple):
+    """What a pass takes of one ring.
+
+    Attributes:
+        lines: its next lines; none also where some wait that are not due yet.
+        skipped: how many were skipped before them.
+        empty: nothing waited in the ring.
+        ended: neither did anything wait, nor can anything more come.
+    """
+
+    lines: list[Line]
+    skipped: int
+    empty: bool
+    ended: bool
 
 
 class Intake:
@@ -42,18 +59,20 @@ class Intake:
         """Whether nothing waits and nothing more can come."""
         return all(ring.closed_and_empty for ring in self._rings)
 
-    def take(self, timeout_ns: int | None = None) -> list[tuple[list[Line], int]]:
+    def take(self, timeout_ns: int | None = None) -> list[Taken]:
         """Wait for a pass, for `timeout_ns` at most, and take its lines.
 
         Returns:
-            For each ring its next lines, and how many were skipped before them; no lines at the timeout.
+            Of each ring what it takes; no lines at the timeout.
 
         Raises:
-            BaseException: a producer's, see `Ring.take`.
+            BaseException: a producer's, see `Ring.take`; then no ring has given up a line.
         """
         with self._changed:
             end_ns = None if timeout_ns is None else self._now_ns() + timeout_ns
             while True:
+                for ring in self._rings:
+                    ring.raise_if_failed()
                 held = [ring.waiting() for ring in self._rings]
                 now_ns = self._now_ns()
                 wait = self._batcher.wait(held, now_ns)
@@ -61,7 +80,7 @@ class Intake:
                     break
                 if end_ns is not None and now_ns >= end_ns:
                     self.behind_ns = 0
-                    return [([], 0) for _ in self._rings]
+                    return [_taken([], 0, waiting) for waiting in held]
                 for ring in self._rings:
                     ring.wake_at(wait.lines)
                 left_ns = wait.ns
@@ -71,4 +90,12 @@ class Intake:
             oldest_ns = min((ring.oldest_ns for ring in held if ring.lines), default=now_ns)
             self.behind_ns = now_ns - oldest_ns
             counts = self._batcher.counts(held)
-            return [ring.take(count) for ring, count in zip(self._rings, counts, strict=True)]
+            return [
+                _taken(*ring.take(count), waiting)
+                for ring, count, waiting in zip(self._rings, counts, held, strict=True)
+            ]
+
+
+def _taken(lines: list[Line], skipped: int, waiting: Waiting) -> Taken:
+    empty = not waiting.lines
+    return Taken(lines, skipped, empty, empty and waiting.ended)

@@ -1,6 +1,7 @@
 """A lane: one stream of traffic on its way to the scorer, read by a thread of its own."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
@@ -12,6 +13,9 @@ from ecustream.run.ring import Ring, RingCancelled
 from ecustream.traffic import Line
 
 __all__ = ["Lane", "LineSource"]
+
+_LONGEST_END_S = 2.0
+"""A reader that was cancelled ends after its batch, or never, where it waits for a silent pipe."""
 
 
 class LineSource(Protocol):
@@ -29,7 +33,7 @@ class LineSource(Protocol):
 
     @property
     def total_bytes(self) -> int | None:
-        """How much there is to read, where that is known."""
+        """How much there is to read; None where whoever writes it goes on, as with a pipe."""
 
     @property
     def bytes_read(self) -> int:
@@ -65,7 +69,7 @@ class Lane:
         self.ledger = ledger
         self._pacer = pacer
         self._go = threading.Event()
-        self._stopped = False
+        self._stopped = self._cancelled = False
         self._last_ns = 0
         self._thread = threading.Thread(target=self._read, name=f"capture {name}", daemon=True)
 
@@ -95,19 +99,26 @@ class Lane:
     def stop(self) -> None:
         """Read no more; what was read can still be taken."""
         self._stopped = True
+        # The pacer hands on the rest of its batch at once, which a ring that skips would have no room for.
+        self.ring.keep()
         if self._pacer is not None:
             self._pacer.cancel()
 
     def cancel(self) -> None:
         """Read no more, and drop what was read."""
+        self._cancelled = True
         self.stop()
         self.ring.cancel()
         self._go.set()
 
     def close(self) -> None:
-        """Wait for the end of reading; everything read is in the ledger then."""
-        self._thread.join()
-        self.source.close()
+        """Wait for the end of reading; everything read is in the ledger then.
+
+        After `cancel`, a reader that waits for a silent pipe is left behind, to end with the process.
+        """
+        self._thread.join(_LONGEST_END_S if self._cancelled else None)
+        if not self._thread.is_alive():
+            self.source.close()
 
     def pieces(self, lines: list[Line], skipped: int) -> list[tuple[list[Line], str]]:
         """Lines taken from the ring in pieces, each with why it does not follow the one before, or empty."""
@@ -118,20 +129,36 @@ class Lane:
         return pieces
 
     def _read(self) -> None:
+        held = 0
         try:
-            for batch in self.source:
+            for batch, waited_s in self._batches():
                 if self._pacer is None:
                     self.ring.put(batch)
                     self._go.wait()
                 else:
+                    held = len(batch)
                     self._go.wait()
-                    for part in self._pacer.paced(batch):
+                    for part in self._pacer.paced(batch, waited_s):
+                        held -= len(part)
                         self.ring.put(part)
                 if self._stopped:
                     break
         except RingCancelled:
-            pass
+            if held:
+                self.ledger.end("lines", "unscored", held, reason="cancelled")
         except BaseException as error:  # the thread's root: the scoring thread raises it again
             self.ring.fail(error)
             return
         self.ring.close()
+
+    def _batches(self) -> Iterator[tuple[list[Line], float]]:
+        """The source's batches, each with the wall time (s) for which a writer let the source wait."""
+        batches = iter(self.source)
+        while True:
+            # What decoding takes of that time is not the writer's.
+            began_s = time.monotonic() - time.thread_time()
+            batch = next(batches, None)
+            if batch is None:
+                return
+            waited_s = time.monotonic() - time.thread_time() - began_s
+            yield batch, 0.0 if self.source.total_bytes is not None else max(0.0, waited_s)

@@ -67,9 +67,9 @@ class Ring:
 
     @property
     def closed_and_empty(self) -> bool:
-        """Whether the producer is done and every line was taken."""
+        """Whether nothing waits and nothing more can come, not even the producer's error."""
         with self._changed:
-            return self._closed and not self._held
+            return not self._held and (self._cancelled or (self._closed and self._error is None))
 
     def put(self, lines: list[Line]) -> None:
         """Appends lines; the list may be reused afterwards.
@@ -114,14 +114,30 @@ class Ring:
             BaseException: what the producer gave to `fail`, once every line before it was taken.
         """
         with self._changed:
-            if self._error is not None and not self._held:
-                raise self._error
+            self.raise_if_failed()
             if not self._held:
                 return [], 0
             gap, self._gap = self._gap, 0
             lines = self._remove(min(max_lines, self._held))
             self._changed.notify_all()
             return lines, gap
+
+    def raise_if_failed(self) -> None:
+        """Nothing, unless the producer failed and every line before that was taken.
+
+        Raises:
+            BaseException: as in `take`.
+        """
+        with self._changed:
+            if self._error is not None and not self._held:
+                raise self._error
+
+    def keep(self) -> None:
+        """Skip nothing from now on: `put` waits for room instead.
+
+        It takes no lock, so that a signal handler may call it in a thread that has it.
+        """
+        self._skips = False
 
     def close(self) -> None:
         """The producer is done: the consumer gets what is there, then `([], 0)`."""

@@ -37,11 +37,6 @@ def open_lanes(
         InputError: a trace cannot be read at all.
         ConfigError: a key is wrong, or a trace is given twice.
     """
-    if config.ring.when_full == "skip" and config.scoring.speed == "max":
-        raise ConfigError(
-            'ring.when_full is "skip", but at full speed nothing needs to be skipped; '
-            "give scoring.speed (--speed) a multiple of real time"
-        )
     lanes: list[Lane] = []
     try:
         for name, path in zip(trace_names(traces), traces, strict=True):

@@ -38,7 +38,9 @@ class Track:
         summary: what was seen.
 
     Attributes:
-        reached_ns: capture time up to which everything was judged.
+        reached_ns: capture time up to which everything was judged; 0 before the first line.
+        known: whether it was found out that the bundle is of this vehicle.
+        problem: why the bundle is not of this vehicle, where only the end of the lines has shown that.
     """
 
     def __init__(
@@ -58,23 +60,26 @@ class Track:
         self.trace = trace
         self.summary = summary
         self.reached_ns = 0
+        self.known = False
+        self.problem: str | None = None
         self._detector = detector
         self._calibration = calibration
         self._model = model
         self._ids = ids
         self._last_ns = 0
-        self._known_checked = False
+        self._finished = False
 
     @property
     def lag_ns(self) -> int:
         """Capture time by which judging is behind where the traffic should be by now."""
-        return max(0, self.lane.passed_ns - self.reached_ns) + self.lane.late_capture_ns
+        behind_ns = self.lane.passed_ns - self.reached_ns if self.reached_ns else 0
+        return max(0, behind_ns) + self.lane.late_capture_ns
 
     def status(self) -> TraceStatus:
         """How far it is."""
         return TraceStatus(
             trace=self.lane.name,
-            lines=self.lane.ledger.ends["lines"]["scored"],
+            lines=self._scored,
             lag_s=round(self.lag_ns / 1e9, 3),
             ended=self.lane.ring.closed_and_empty,
         )
@@ -97,24 +102,24 @@ class Track:
         self._last_ns = self.reached_ns = max(self._last_ns, lines[-1].time_ns)
         self.lane.ledger.end("lines", "scored", len(lines))
         summary.count(lines)
-        self._check_known(at_end=False)
+        if self._scored >= _KNOWN_AFTER_LINES and (refusal := self._refusal()):
+            raise BundleError(refusal)
         return self._counted(self._detector.step_block(block))
 
     def idle(self, passed_ns: int) -> list[Event]:
         """No line came up to `passed_ns` that was not judged."""
-        if not passed_ns > self._last_ns > 0:
+        if self._finished or not passed_ns > self._last_ns > 0:
             return []
         self.reached_ns = max(self.reached_ns, passed_ns)
         return self._counted(self._detector.advance(passed_ns))
 
     def finish(self) -> list[Event]:
-        """The traffic ends here.
-
-        Raises:
-            BundleError: as in `take`, where there were only few lines.
-        """
+        """The traffic ends here; said again, there is nothing more."""
+        if self._finished:
+            return []
+        self._finished = True
         events = self._counted(self._detector.finish())
-        self._check_known(at_end=True)
+        self.problem = self._refusal()
         self.summary.traffic_s = (self._last_ns - self.summary.first_ns) / 1e9
         return events
 
@@ -127,19 +132,25 @@ class Track:
             self.summary.take(event)
         return counted
 
-    def _check_known(self, *, at_end: bool) -> None:
-        scored = self.lane.ledger.ends["lines"]["scored"]
-        if self._known_checked or not scored or not (at_end or scored >= _KNOWN_AFTER_LINES):
-            return
+    @property
+    def _scored(self) -> int:
+        return self.lane.ledger.ends["lines"]["scored"]
+
+    def _refusal(self) -> str | None:
+        """Why the bundle is of another vehicle; None where it is not, or where there was no line."""
+        scored = self._scored
+        if self.known or not scored:
+            return None
         known_share = 1 - self.summary.unknown_lines / scored
-        if known_share < _LEAST_KNOWN_SHARE:
-            whose = "" if self.trace is None else f" of {self.trace}"
-            raise BundleError(
-                f"{self._model}: was made for another vehicle: it knows {100 * known_share:.0f} % of the "
-                f"first {scored} lines{whose}{self._other_buses()}; fit one with `python -m training fit`, "
-                "or check --names and --source"
-            )
-        self._known_checked = True
+        if known_share >= _LEAST_KNOWN_SHARE:
+            self.known = True
+            return None
+        whose = "" if self.trace is None else f" of {self.trace}"
+        return (
+            f"{self._model}: was made for another vehicle: it knows {100 * known_share:.0f} % of the "
+            f"first {scored} lines{whose}{self._other_buses()}; fit one with `python -m training fit`, "
+            "or check --names and --source"
+        )
 
     def _other_buses(self) -> str:
         known = {pdu.source for pdu in self._calibration.pdus}

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from msgspec import UNSET
+
 from ecustream.client.items import Alive, Denied, Lost, NewRun, Notice, Stale, Synced
 from ecustream.events import Event
 
@@ -16,6 +18,7 @@ __all__ = [
     "pdu_names",
     "printable",
     "reason_of",
+    "trace_of",
 ]
 
 HEADING = f"{'capture time (UTC)':<26}  {'phase':<6}  {'kind':<11}  source  PDUs  reason"
@@ -24,10 +27,17 @@ MOST_NAMES = 3
 
 
 def event_line(event: Event) -> str:
-    """An event for a person: capture time in UTC, phase, kind, source, PDUs and reason."""
+    """An event for a person: capture time in UTC, phase, kind, source (in which trace), PDUs and reason."""
     names = pdu_names([event])
-    words = [f"{event.phase:<6}", f"{event.kind:<11}", event.source, names, reason_of(event)]
+    trace = trace_of(event)
+    where = f"{event.source} in {trace}" if trace else event.source
+    words = [f"{event.phase:<6}", f"{event.kind:<11}", where, names, reason_of(event)]
     return printable("  ".join([clock(event.decided_ns), *(word for word in words if word)]))
+
+
+def trace_of(event: Event) -> str:
+    """Which of several traces the event is of; empty where a run reads one."""
+    return "" if event.trace is UNSET else event.trace
 
 
 def reason_of(event: Event) -> str:

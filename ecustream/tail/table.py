@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ecustream.events import Event
 from ecustream.tail.board import Board
-from ecustream.tail.lines import clock, duration, notice_text, pdu_names, printable
+from ecustream.tail.lines import clock, duration, notice_text, pdu_names, printable, trace_of
 
 __all__ = ["draw"]
 
@@ -83,8 +83,15 @@ def _blocks(
     rows: Sequence[tuple[str, Event]], style: str, console: Console, with_source: bool
 ) -> list[list[Text]]:
     """The lines of each episode: the reason below the rest, or on a wide terminal after it."""
+    with_trace = any(trace_of(event) for _, event in rows)
     cells = [
-        [when, event.kind, *([event.source] if with_source else []), pdu_names([event])]
+        [
+            when,
+            event.kind,
+            *([event.source] if with_source else []),
+            *([trace_of(event)] if with_trace else []),
+            pdu_names([event]),
+        ]
         for when, event in rows
     ]
     columns = list(zip(*[[printable(word) for word in row] for row in cells], strict=True))

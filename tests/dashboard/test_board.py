@@ -1,6 +1,6 @@
 """The state of a daemon, fed with items."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -11,11 +11,13 @@ from ecustream.client.items import Alive, Denied, Item, Lost, NewRun, Stale, Syn
 from ecustream.dashboard import board as board_module
 from ecustream.dashboard import episodes as episodes_module
 from ecustream.dashboard.board import Board
-from ecustream.events import Phase
+from ecustream.events import Event, Phase
+from ecustream.publish.messages import ScoreBatch
 from ecustream.publish.pdus import PduTable
 from tests.dashboard.examples import START_NS, S, make_event, make_scores, make_status, make_table
 
 NOW = 2 * START_NS
+MessageT = TypeVar("MessageT", Event, ScoreBatch)
 
 
 def make_board(*items: Item) -> Board:
@@ -29,6 +31,11 @@ def make_board(*items: Item) -> Board:
 def synced(*open_episodes: Any, seq: int = 0, run: str = "run0") -> Synced:
     """In step with a run."""
     return Synced(run, seq, list(open_episodes))
+
+
+def of_trace(message: MessageT, trace: str) -> MessageT:
+    """The message as of one of several traces."""
+    return msgspec.structs.replace(message, trace=trace)
 
 
 def ended(board: Board) -> dict[str, str | None]:
@@ -183,7 +190,19 @@ class TestRuns:
         board.take(NewRun("run0", "run1"), NOW)
         found = board.snapshot(NOW)
         assert (found["status"], found["pdus"], found["capture_ms"]) == (None, None, 0)
-        assert found["scores"]["ETH1"]["peaks"] == [[], [], []]
+        assert found["scores"] == {}
+        assert board.delta(NOW)["scores"] == {"ETH1": None}
+
+    def test_the_plot_of_a_new_run_begins_anew_once(self) -> None:
+        """Pages drop the old run's peaks of a source, and then keep those of the new one."""
+        board = make_board(synced(), make_scores([START_NS]))
+        board.delta(NOW)
+        board.take(NewRun("run0", "run1"), NOW)
+        told = []
+        for i in (1, 2):
+            board.take(make_scores([START_NS + i * S], run="run1"), NOW)
+            told.append(board.delta(NOW)["scores"]["ETH1"]["anew"])
+        assert told == [True, False]
 
     def test_a_table_of_another_run(self) -> None:
         """It is passed over."""
@@ -195,6 +214,40 @@ class TestRuns:
         """Whatever names come, memory does not grow with them."""
         board = make_board(synced(), *(make_scores([START_NS], source=f"S{i}") for i in range(100)))
         assert len(board.snapshot(NOW)["scores"]) == board_module.MOST_SOURCES
+        # Those of the next run have the room to themselves.
+        board.take(NewRun("run0", "run1"), NOW)
+        board.take(make_scores([START_NS], run="run1", source="late"), NOW)
+        assert list(board.snapshot(NOW)["scores"]) == ["late"]
+
+
+class TestTraces:
+    def test_each_has_a_plot_of_its_own(self) -> None:
+        """Traces of one bus whose clocks are hours apart clear each other's scores not at all."""
+        board = make_board(synced())
+        for i in range(3):
+            board.take(of_trace(make_scores([START_NS + i * S]), "a.pcap"), NOW)
+            board.take(of_trace(make_scores([START_NS + (3600 + i) * S]), "b.pcap"), NOW)
+        scores = board.snapshot(NOW)["scores"]
+        assert list(scores) == ["ETH1 in a.pcap", "ETH1 in b.pcap"]
+        assert [len(of_trace["peaks"][0]) for of_trace in scores.values()] == [3, 3]
+        assert not any(of_trace["anew"] for of_trace in board.delta(NOW)["scores"].values())
+
+    def test_an_episode_has_the_lines_and_pdus_of_its_trace(self) -> None:
+        """And it says which trace that is; in a run over one it says none."""
+        events = [of_trace(make_event(i + 1, i), name) for i, name in enumerate(("a.pcap", "b/a.pcap"))]
+        board = make_board(synced(), *events, make_event(3, 3))
+        for offset, name in ((1, "a.pcap"), (2, "b/a.pcap")):
+            board.take(of_trace(make_scores([START_NS + offset, START_NS + 10 * S + offset]), name), NOW)
+        row = make_table().pdus[0]
+        flows = ["in a.pcap", "to x in a.pcap", "in b/a.pcap"]
+        rows = [msgspec.structs.replace(row, flow=flow) for flow in flows]
+        board.take_pdus(PduTable(run="run0", last_ns=START_NS, pdus=rows))
+        assert [found["trace"] for found in board.snapshot(NOW)["episodes"]] == ["a.pcap", "b/a.pcap", None]
+        for id_, its_flows in (("run0-0", flows[:2]), ("run0-1", flows[2:]), ("run0-3", flows)):
+            found = board.episode(id_)
+            assert found is not None
+            assert len(found["scored"]) == (0 if found["trace"] is None else 1)
+            assert [row["flow"] for row in found["pdus"][0]["rows"]] == its_flows
 
 
 class Copy:
@@ -216,6 +269,9 @@ class Copy:
             key: value for key, value in frame.items() if key not in ("episodes", "gone", "scores", "full")
         }
         for source, scores in frame.get("scores", {}).items():
+            if scores is None:
+                self.peaks.pop(source, None)
+                continue
             if scores["anew"] or source not in self.peaks:
                 self.peaks[source] = [{}, {}, {}]
             for held, new in zip(self.peaks[source], scores["peaks"], strict=True):
@@ -227,9 +283,11 @@ SAID = st.one_of(
     st.builds(make_event, st.integers(1, 9), st.integers(0, 5), st.sampled_from(PHASES)),
     st.builds(make_status, st.integers(0, 9)),
     st.builds(
-        lambda at_s, p: make_scores([START_NS + at_s * S], p),
+        lambda at_s, p, trace, run: of_trace(make_scores([START_NS + at_s * S], p, run=run), trace),
         st.integers(0, 100),
         st.floats(1, 50, allow_nan=False),
+        st.sampled_from(["a.pcap", "b.pcap"]),
+        st.sampled_from(["run0", "run1"]),
     ),
     st.builds(lambda i: synced(make_event(i, i)), st.integers(0, 5)),
     st.sampled_from(

@@ -118,6 +118,27 @@ def test_pdus_of_one_name(tab: Tab, ports: Ports) -> None:
         assert "ESC_00 to b\t\t\t10.0 ms" in tab.text("#detail-body")
 
 
+def test_several_traces(tab: Tab, ports: Ports) -> None:
+    """Each trace has its curve, and an episode says of which it is and marks that trace's PDU alone."""
+    with Daemon(*ports) as daemon:
+        row = make_table().pdus[0]
+        rows = [msgspec.structs.replace(row, flow=f"in {name}") for name in ("a.pcap", "b.pcap")]
+        daemon.publisher.publish_pdus(PduTable(run="run0", last_ns=START_NS, pdus=rows))
+        live(tab, daemon)
+        for i, name in enumerate(("a.pcap", "b.pcap")):
+            scores = make_scores([START_NS + (30 * i + j) * S for j in range(20)])
+            daemon.publisher.publish_scores(msgspec.structs.replace(scores, trace=name))
+        tab.wait("document.querySelectorAll('#chart path.curve').length === 2")
+        assert tab.text("#legend").splitlines() == ["ETH1 in a.pcap", "ETH1 in b.pcap"]
+        tab.wait_text("#pdu-rows", "ESC_00 in b.pcap")
+        daemon.event(msgspec.structs.replace(make_event(1), trace="b.pcap"))
+        tab.wait_text("#open-episodes td.names", "ESC_00 in b.pcap")
+        tab.wait_text("#pdu-rows tr.open-pdu", "ESC_00 in b.pcap")
+        assert tab.run("document.querySelectorAll('#pdu-rows tr.open-pdu').length") == 1
+        tab.click("#open-episodes td.reason")
+        tab.wait_text("#detail-title", "ETH1 in b.pcap")
+
+
 def test_one_click_shows_an_episode(tab: Tab, ports: Ports) -> None:
     """Reason, what was expected, its lines and the filter; text from the wire is text; Copy copies."""
     with Daemon(*ports) as daemon:

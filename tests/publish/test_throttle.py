@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +35,37 @@ def test_sources_do_not_wait_for_each_other() -> None:
     assert [batch.source for batch in throttle.ready(1)] == ["eth2"]
     assert [batch.source for batch in throttle.flush()] == ["eth1"]
     assert throttle.flush() == []
+
+
+@given(
+    steps=st.lists(st.lists(st.integers(0, 4), max_size=8), max_size=60),
+    step_ms=st.integers(1, 60),
+)
+@settings(deadline=None, max_examples=100)
+def test_the_traces_of_a_source_share_its_rate(steps: list[list[int]], step_ms: int) -> None:
+    """Together they have 20 messages a second, in turns, each of one trace, and no line is lost."""
+    throttle = ScoreThrottle()
+    sent_ns: list[int] = []
+    batches = []
+    waiting: list[str] = []
+    for i, traces in enumerate(steps):
+        for trace in map(str, traces):
+            throttle.add(msgspec.structs.replace(make_scores([float(i + 1)]), trace=trace))
+            if trace not in waiting:
+                waiting.append(trace)
+        now_ns = i * step_ms * MS
+        due_ns = throttle.next_due_ns()
+        ready = throttle.ready(now_ns)
+        assert len(ready) == (due_ns is not None and due_ns <= now_ns)
+        assert [batch.trace for batch in ready] == waiting[: len(ready)]
+        del waiting[: len(ready)]
+        sent_ns += [now_ns] * len(ready)
+        batches += ready
+    assert all(b - a >= 50 * MS for a, b in pairwise(sent_ns))
+    batches += throttle.flush()
+    for trace in "01234":
+        given_lines = [float(i + 1) for i, traces in enumerate(steps) for t in traces if str(t) == trace]
+        assert [p for batch in batches if batch.trace == trace for p in batch.perplexity] == given_lines
 
 
 @given(

@@ -5,6 +5,7 @@ import threading
 import time
 from functools import partial
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,7 +56,8 @@ def test_passes_at_full_speed_do_not_depend_on_timing(counts: list[int], chunk: 
         in_thread(partial(produce, ring, count, random.Random(seed + i)))
     at = [0] * len(counts)
     while not intake.done:
-        for i, (got, skipped) in enumerate(intake.take()):
+        for i, (got, skipped, empty, _) in enumerate(intake.take()):
+            assert empty == (not got)
             assert (got, skipped) == (lines(at[i], min(chunk, counts[i] - at[i])), 0)
             at[i] += len(got)
     assert at == counts
@@ -67,7 +69,10 @@ def test_takes_what_there_is_after_the_longest_wait() -> None:
     began = time.monotonic()
     ring.put(lines(0, 2))
     in_thread(partial(put_later, other, lines(0, 3)))
-    assert intake.take(round(TIMEOUT_S * 1e9)) == [(lines(0, 2), 0), (lines(0, 3), 0)]
+    assert intake.take(round(TIMEOUT_S * 1e9)) == [
+        (lines(0, 2), 0, False, False),
+        (lines(0, 3), 0, False, False),
+    ]
     assert time.monotonic() - began >= 0.03
     assert intake.behind_ns >= 30 * MS
 
@@ -77,10 +82,13 @@ def test_a_whole_chunk_does_not_wait() -> None:
     intake, (ring, other) = make(2, 5, 1e6)
     ring.put(lines(0, 1))
     in_thread(partial(put_later, other, lines(0, 4), lines(4, 3)))
-    assert intake.take(round(TIMEOUT_S * 1e9)) == [(lines(0, 1), 0), (lines(0, 5), 0)]
+    assert intake.take(round(TIMEOUT_S * 1e9)) == [
+        (lines(0, 1), 0, False, False),
+        (lines(0, 5), 0, False, False),
+    ]
     other.close()
     ring.close()
-    assert intake.take() == [([], 0), (lines(5, 2), 0)]
+    assert intake.take() == [([], 0, True, True), (lines(5, 2), 0, False, False)]
     assert intake.done
 
 
@@ -88,9 +96,33 @@ def test_gives_up_at_the_timeout() -> None:
     """The caller gets its turn though nothing comes, or nothing that is due."""
     intake, (ring,) = make(1, 5, 1e6)
     began = time.monotonic()
-    assert intake.take(10 * MS) == [([], 0)]
+    assert intake.take(10 * MS) == [([], 0, True, False)]
     ring.put(lines(0, 1))
-    assert intake.take(10 * MS) == [([], 0)]
+    assert intake.take(10 * MS) == [([], 0, False, False)]
     assert time.monotonic() - began >= 0.02
     assert intake.behind_ns == 0
     assert not intake.done
+
+
+def test_a_failure_takes_no_line_of_the_others() -> None:
+    """The error of one producer is raised before another ring gives up lines, due or not."""
+    intake, (ring, failed) = make(2, 5, 1e6)
+    ring.put(lines(0, 9))
+    failed.put(lines(0, 1))
+    failed.fail(OSError("the cable is out"))
+    assert [part.lines for part in intake.take()] == [lines(0, 5), lines(0, 1)]
+    assert not intake.done
+    with pytest.raises(OSError, match="cable"):
+        intake.take(10 * MS)
+    assert len(ring) == 4
+
+
+def test_an_error_after_the_last_line_is_not_the_end() -> None:
+    """Only once the error was raised, or the ring is cancelled, there is no more to come."""
+    intake, (ring,) = make(1, 5, None)
+    ring.fail(OSError("the cable is out"))
+    assert not intake.done
+    with pytest.raises(OSError, match="cable"):
+        intake.take()
+    ring.cancel()
+    assert intake.done

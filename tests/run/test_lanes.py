@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from ecustream.ledger import Ledger
 from ecustream.run.lanes import Lane
@@ -16,12 +17,16 @@ from tests.run.test_ring import TIMEOUT_S, lines
 
 
 class Source:
-    """Batches of ten lines; counts them in the ledger as a trace does."""
+    """Batches of ten lines, a nanosecond or more apart; counts them in the ledger as a trace does."""
 
-    def __init__(self, ledger: Ledger, batches: int, error: Exception | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, batches: int, error: Exception | None = None, step_ns: int = 1
+    ) -> None:
         self.losses: deque[tuple[int, int]] = deque()
         self.damage: list[str] = []
-        self.total_bytes = None
+        self.total_bytes: int | None = None
+        self.before_batch: Callable[[], object] = bool
+        self._step_ns = step_ns
         self.bytes_read = 0
         self.closed = False
         self._ledger = ledger
@@ -32,7 +37,8 @@ class Source:
         for number in range(self._batches):
             self.bytes_read += 1
             self._ledger.enter("lines", 10)
-            yield lines(10 * number, 10)
+            self.before_batch()
+            yield [replace(line, time_ns=line.time_ns * self._step_ns) for line in lines(10 * number, 10)]
         if self._error is not None:
             raise self._error
 
@@ -42,11 +48,16 @@ class Source:
 
 
 def make(
-    batches: int, *, policy: Policy = "wait", pacer: Pacer | None = None, error: Exception | None = None
+    batches: int,
+    *,
+    policy: Policy = "wait",
+    pacer: Pacer | None = None,
+    error: Exception | None = None,
+    step_ns: int = 1,
 ) -> tuple[Lane, Source, Ledger]:
     """A lane with room for twenty lines."""
     ledger = Ledger()
-    source = Source(ledger, batches, error)
+    source = Source(ledger, batches, error, step_ns)
     return Lane("bench.pcapng", source, Ring(20, policy, ledger), pacer, ledger), source, ledger
 
 
@@ -153,3 +164,66 @@ def test_tells_how_far_it_is_behind_its_pace() -> None:
     lane.cancel()
     lane.close()
     assert lane.late_ns == 0
+
+
+def test_cancel_books_what_the_pacer_holds() -> None:
+    """Of a batch that is handed on slice by slice the rest ends as cancelled."""
+    lane, _, ledger = make(3, pacer=Pacer(1.0), step_ns=20_000_000)
+    lane.start()
+    lane.go()
+    until(lambda: len(lane.ring) == 3)
+    lane.cancel()
+    lane.close()
+    assert ledger.ended("lines", "unscored") == ledger.entered["lines"] == 10
+
+
+def test_stop_skips_nothing_of_what_was_read() -> None:
+    """The rest of a batch comes at once, and waits for room also where the ring skips otherwise."""
+    ledger = Ledger()
+    source = Source(ledger, 3, step_ns=100_000_000)
+    lane = Lane("bench.pcapng", source, Ring(3, "skip", ledger), Pacer(1.0), ledger)
+    lane.start()
+    lane.go()
+    until(lambda: len(lane.ring) == 1)
+    lane.stop()
+    until(lambda: len(lane.ring) == 3)
+    assert drain(lane) == list(range(10))
+    lane.close()
+    assert ledger.ended("lines", "overwritten") == 0
+    assert ledger.balanced()
+
+
+def test_cancel_leaves_a_reader_behind_that_waits_for_its_source() -> None:
+    """A lane whose source is silent ends all the same, and books what comes after that."""
+    lane, source, ledger = make(2)
+    silence, asked = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        asked.set()
+        silence.wait()
+
+    source.before_batch = wait
+    lane.start()
+    asked.wait()
+    lane.cancel()
+    assert lane.ring.closed_and_empty
+    lane.close()
+    assert not source.closed
+    silence.set()
+    until(ledger.balanced)
+
+
+@pytest.mark.parametrize("total_bytes", [None, 1000])
+def test_only_a_pipe_is_waited_for(total_bytes: int | None) -> None:
+    """A batch that a writer is late with is not late; one that could not be read in time is."""
+    lane, source, _ = make(2, pacer=Pacer(1.0))
+    source.total_bytes = total_bytes
+    source.before_batch = lambda: time.sleep(0.1)
+    lane.start()
+    lane.go()
+    late_ns = 0
+    while len(lane.ring) < 20:
+        late_ns = max(late_ns, lane.late_ns)
+    assert (late_ns >= 90_000_000) == (total_bytes is not None)
+    lane.cancel()
+    lane.close()

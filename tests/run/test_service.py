@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import struct
 import threading
 import time
@@ -75,13 +76,21 @@ class TestWholeRun:
         assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes() != b""
         assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
 
-    @pytest.mark.parametrize(("speed", "chunk"), [("max", 7), ("20", 64)])
+    @pytest.mark.parametrize(
+        ("speed", "chunk", "max_wait_ms"), [("max", 7, 5), ("20", 64, 5), ("15", 256, 60)]
+    )
     def test_speed_and_chunks_do_not_change_events(
-        self, faulty_trace: Path, bundle_path: Path, tmp_path: Path, speed: str, chunk: int
+        self,
+        faulty_trace: Path,
+        bundle_path: Path,
+        tmp_path: Path,
+        speed: str,
+        chunk: int,
+        max_wait_ms: float,
     ) -> None:
-        """Paced replay and other chunks give the events of the run at full speed, up to rounding."""
+        """Other chunks, paces and longest waits give the events of full speed, up to rounding."""
         _, expected = run_offline(faulty_trace, bundle_path, tmp_path / "max.jsonl")
-        settings = config(scoring__speed=speed, scoring__chunk_lines=chunk)
+        settings = config(scoring__speed=speed, scoring__chunk_lines=chunk, scoring__max_wait_ms=max_wait_ms)
         _, events = run_offline(faulty_trace, bundle_path, tmp_path / "other.jsonl", settings)
         assert [(e.phase, e.kind, e.start_ns, e.end_ns, e.pdus) for e in events] == [
             (e.phase, e.kind, e.start_ns, e.end_ns, e.pdus) for e in expected
@@ -248,6 +257,21 @@ class TestBadInput:
         assert summary.episodes.total() <= 2 * once.episodes.total() + 2
         assert summary.ledger.balanced()
 
+    def test_a_replay_goes_on_at_its_pace_after_the_clock_went_back(
+        self, faulty_trace: Path, bundle_path: Path, tmp_path: Path
+    ) -> None:
+        """It tells of no silence, skips nothing, is never overloaded, and finds what full speed finds."""
+        data = faulty_trace.read_bytes()
+        path = tmp_path / "twice.pcapng"
+        path.write_bytes(data + data)
+        _, expected = run_offline(path, bundle_path, tmp_path / "max.jsonl")
+        settings = config(scoring__speed=40, ring__when_full="skip", ring__lines=8192)
+        summary, events = run_offline(path, bundle_path, tmp_path / "paced.jsonl", settings)
+        assert summary.ledger.ended("lines", "overwritten") == 0
+        assert [(e.phase, e.kind, e.start_ns) for e in events] == [
+            (e.phase, e.kind, e.start_ns) for e in expected
+        ]
+
     def test_frames_that_the_logger_lost_are_a_gap(
         self, faulty_trace: Path, bundle_path: Path, tmp_path: Path
     ) -> None:
@@ -322,3 +346,32 @@ class TestBadInput:
         assert summary.interrupted
         assert summary.ledger.balanced()
         assert summary.ledger.ends["lines"]["scored"] > 0
+
+    @pytest.mark.parametrize("speed", ["max", "1"])
+    def test_stopped_twice_it_ends_though_its_pipe_is_silent(
+        self, clean_trace: Path, bundle_path: Path, tmp_path: Path, speed: str
+    ) -> None:
+        """The reader that waits for the pipe is left behind, and the ledger balances."""
+        pipe = tmp_path / "trace.fifo"
+        os.mkfifo(pipe)
+        with os.fdopen(os.open(pipe, os.O_RDWR), "wb", buffering=0) as writer:
+            writer.write(clean_trace.read_bytes()[:50_000])
+            work = Run(config(scoring__speed=speed), pipe, bundle_path)
+            thread = threading.Thread(target=work.execute, daemon=True)
+            thread.start()
+            time.sleep(0.5)
+            work.stop()
+            work.stop()
+            thread.join(20)
+            assert not thread.is_alive()
+
+    def test_dropped_in_the_middle_of_a_replay_it_balances(
+        self, clean_trace: Path, bundle_path: Path, tmp_path: Path
+    ) -> None:
+        """What the pacer holds back when a run is stopped twice ends as cancelled."""
+        work = Run(config(scoring__speed=4), clean_trace, bundle_path)
+        timers = [threading.Timer(1.5, work.stop), threading.Timer(1.5, work.stop)]
+        for timer in timers:
+            timer.start()
+        summary = work.execute()
+        assert summary.ledger.balanced(), summary.ledger.sentences()

@@ -158,11 +158,77 @@ def test_a_trace_without_a_line_does_not_stop_the_others(
 
 def test_a_trace_of_another_vehicle_is_named(traces: list[Path], bundle_path: Path, tmp_path: Path) -> None:
     """Traffic that the bundle does not know is refused, and the sentence says which trace it is."""
-    other = tmp_path / "other.csv"
-    rows = [f"{n * 1000},A{n % 9},ETH1,10.0.0.1,1,10.0.0.2,2" for n in range(500)]
-    other.write_text("timestamp,pduName,source,sourceIp,sourcePort,destIp,destPort\n" + "\n".join(rows))
+    other = foreign(tmp_path / "other.csv", 500)
     with pytest.raises(BundleError, match=r"first \d+ lines of other\.csv"):
         run([traces[0], other], bundle_path, tmp_path / "out")
+
+
+def foreign(path: Path, lines: int) -> Path:
+    """A CSV trace whose PDUs no bundle knows."""
+    rows = [f"{n * 1000},A{n % 9},ETH1,10.0.0.1,1,10.0.0.2,2" for n in range(lines)]
+    path.write_text("timestamp,pduName,source,sourceIp,sourcePort,destIp,destPort\n" + "\n".join(rows))
+    return path
+
+
+def test_a_short_trace_of_another_vehicle_does_not_stop_the_others(
+    traces: list[Path], bundle_path: Path, tmp_path: Path
+) -> None:
+    """It is named as a problem; where no trace is of the bundle's vehicle the run is refused."""
+    short, other = foreign(tmp_path / "short.csv", 50), foreign(tmp_path / "other.csv", 60)
+    outcome, events = run([short, traces[1]], bundle_path, tmp_path / "one")
+    assert ["lines of short.csv" in problem for problem in outcome.problems] == [True]
+    mine = [event for event in events if event["trace"] == "faulty.pcapng"]
+    assert sorted(event["id"] for event in mine if event["phase"] == "open") == sorted(
+        event["id"] for event in mine if event["phase"] == "close"
+    )
+    with pytest.raises(BundleError, match=r"first 50 lines of short\.csv.*first 60 lines of other\.csv"):
+        run([short, other], bundle_path, tmp_path / "two")
+    with pytest.raises(BundleError, match="first 50 lines"):
+        run(short, bundle_path, tmp_path / "alone")
+
+
+def test_a_refused_trace_leaves_no_episode_open(
+    traces: list[Path], bundle_path: Path, tmp_path: Path
+) -> None:
+    """Where one trace is refused after a while, the open episodes of the others are closed."""
+    other = foreign(tmp_path / "other.csv", 500)
+    with pytest.raises(BundleError):
+        run([*traces, other], bundle_path, tmp_path / "out", scoring__chunk_lines=2)
+    rows = [json.loads(row) for row in (tmp_path / "out" / "events.jsonl").read_bytes().splitlines()]
+    assert sum(row["phase"] == "open" for row in rows) == sum(row["phase"] == "close" for row in rows)
+
+
+@pytest.mark.parametrize("speed", ["max", "15"])
+def test_a_trace_that_ends_is_finished_then(
+    traces: list[Path], bundle_path: Path, tmp_path: Path, speed: str
+) -> None:
+    """The events of a trace do not wait for the end of a longer one."""
+    _, events = run(traces[1:], bundle_path, tmp_path / "two", scoring__speed=speed)
+    last_of_cut = max(event["seq"] for event in events if event["trace"] == "cut.pcapng")
+    reached = max(event["decided_ns"] for event in events if event["seq"] <= last_of_cut)
+    after = [event for event in events if event["seq"] > last_of_cut]
+    assert len(after) > 3
+    assert all(event["decided_ns"] > reached - 10**9 for event in after)
+
+
+def test_the_run_id_tells_traces_by_their_names(
+    traces: list[Path], bundle_path: Path, tmp_path: Path
+) -> None:
+    """Runs whose events bear other names have other ids, one trace is the same under any name."""
+    copies = [tmp_path / f"copy{i}.pcapng" for i in range(2)]
+    for copy, trace in zip(copies, traces, strict=False):
+        copy.write_bytes(trace.read_bytes()[:20_000])
+        (tmp_path / f"b{copy.name}").write_bytes(copy.read_bytes())
+    settings = load_config(None, OFFLINE)
+
+    def run_id(*names: str) -> str:
+        return Run(settings, [tmp_path / name for name in names], bundle_path).execute().run
+
+    one, again = run_id("copy0.pcapng"), run_id("bcopy0.pcapng")
+    assert one == again
+    two = run_id("copy0.pcapng", "copy1.pcapng")
+    assert two == run_id("copy0.pcapng", "copy1.pcapng")
+    assert two != run_id("bcopy0.pcapng", "copy1.pcapng")
 
 
 def test_events_of_several_traces_are_read_by_every_client(

@@ -33,11 +33,3 @@ def test_a_trace_that_cannot_be_read_is_refused(clean_trace: Path, bundle_path: 
     info = read_bundle(bundle_path).info
     with pytest.raises(InputError, match=r"letter\.pcap"):
         open_lanes(load_config(), info, [clean_trace, bad], threading.Condition(), StageClock(enabled=False))
-
-
-def test_full_speed_skips_nothing(clean_trace: Path, bundle_path: Path) -> None:
-    """At full speed a ring that skips would lose nearly everything, so that is refused."""
-    info = read_bundle(bundle_path).info
-    config = load_config(None, {"ring.when_full": "skip"})
-    with pytest.raises(ConfigError, match="at full speed nothing needs to be skipped"):
-        open_lanes(config, info, [clean_trace], threading.Condition(), StageClock(enabled=False))

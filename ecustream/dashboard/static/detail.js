@@ -1,7 +1,7 @@
 // One episode in full: its lines, what was expected, the reason, the Wireshark filter to copy.
 
 import { drawChart } from "./chart.js";
-import { $, badge, duration, fullTime, h, kindName, number, perplexity, preciseClock, s } from "./dom.js";
+import { $, badge, duration, fullTime, h, inTrace, kindName, number, perplexity, preciseClock, s } from "./dom.js";
 import { cycle, flow, isOdd, observed } from "./tables.js";
 
 const dialog = $("detail");
@@ -59,7 +59,7 @@ function render(episode) {
   const text = JSON.stringify(episode);
   if (text === rendered && $("detail-body").childElementCount) return;
   rendered = text;
-  $("detail-title").replaceChildren(`${kindName(episode.kind)} on ${episode.source}`, badge(episode.end));
+  $("detail-title").replaceChildren(`${kindName(episode.kind)} on ${episode.source}${inTrace(episode)}`, badge(episode.end));
   const body = $("detail-body");
   const scrolled = [...body.querySelectorAll(".scroll")].map((each) => each.scrollTop);
   const top = body.scrollTop;

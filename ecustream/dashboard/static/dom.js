@@ -48,6 +48,9 @@ export function perplexity(value) {
 const KINDS = { anomaly: "anomaly", silence: "silence", unknown_pdu: "unknown PDU", capture_gap: "capture gap" };
 export const kindName = (kind) => KINDS[kind] ?? kind;
 
+// Which of several traces it is of.
+export const inTrace = ({ trace }) => trace === null ? "" : ` in ${trace}`;
+
 const ENDS = { closed: "ended", restarted: "cut by restart", unseen: "end not seen" };
 export function badge(end) {
   if (end === null) return h("span", { class: "badge open" }, "OPEN");

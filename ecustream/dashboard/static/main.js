@@ -2,7 +2,7 @@
 
 import { describe, drawChart } from "./chart.js";
 import { onClosed, openDetail, refreshDetail } from "./detail.js";
-import { $, h, kindName, number, setText, s } from "./dom.js";
+import { $, h, inTrace, kindName, number, setText, s } from "./dom.js";
 import { RANGES, Store, words } from "./store.js";
 import { Rows, showEpisodes, showHealth, showPdus } from "./tables.js";
 
@@ -107,7 +107,7 @@ function drawPlot(daemon) {
   const curves = daemon.curves(range);
   const spans = [...daemon.episodes.values()].filter((e) => e.start_ms <= to).slice(-MOST_SPANS).map((e) => ({
     from: e.start_ms, to: e.end_ms ?? (e.end === null ? to : e.decided_ms), open: e.end === null,
-    title: `${kindName(e.kind)}: ${e.reason}`, pick: () => goTo(selected, e.id),
+    title: `${kindName(e.kind)}${inTrace(e)}: ${e.reason}`, pick: () => goTo(selected, e.id),
   }));
   const drawnPlot = drawChart($("chart").querySelector("svg"), { from, to, curves, spans });
   plot = drawnPlot && { ...drawnPlot, curves };

@@ -33,7 +33,10 @@ class Daemon {
     if (notices !== undefined) this.notices = notices;
     this.version.health++;
     if (pdus !== undefined) this.pdus = pdus, this.version.pdus++;
-    for (const [source, { anew, peaks }] of Object.entries(scores ?? {})) this.takePeaks(source, anew, peaks);
+    for (const [source, told] of Object.entries(scores ?? {})) {
+      if (told === null) this.scores.delete(source);
+      else this.takePeaks(source, told.anew, told.peaks);
+    }
     if (full || scores) this.version.scores++;
   }
 

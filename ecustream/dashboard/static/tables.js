@@ -1,6 +1,6 @@
 // The lists of a daemon: episodes, PDUs, health and ledger. Rows stay what they are while they change.
 
-import { $, badge, clock, duration, h, kindName, number, preciseClock, setText } from "./dom.js";
+import { $, badge, clock, duration, h, inTrace, kindName, number, preciseClock, setText } from "./dom.js";
 
 export class Rows {
   constructor() {
@@ -37,7 +37,7 @@ export function showEpisodes(daemon, pick) {
       h("td", {}, kindName(episode.kind)),
       h("td", { class: "number" }, episode.end_ms === null ? "–" : duration(episode.end_ms - episode.start_ms)),
       h("td", { class: "reason" }, h("div", { class: "clip", title: episode.reason }, episode.reason)),
-      h("td", { class: "names", title: names(episode, 99) }, names(episode, 2)),
+      h("td", { class: "names", title: names(episode, 99) + inTrace(episode) }, names(episode, 2), h("span", { class: "range" }, inTrace(episode))),
     );
     row.onclick = () => pick(episode.id);
     if (row.parentNode !== body) body.prepend(row);
@@ -81,10 +81,14 @@ export function showPdus(daemon) {
   const rows = table?.rows ?? [];
   const open = new Set();
   for (const episode of daemon.episodes.values()) {
-    if (episode.end === null) episode.pdus.forEach((name) => open.add(`${episode.source} ${name}`));
+    if (episode.end !== null) continue;
+    for (const { source, name, flow } of rows) {
+      const same = source === episode.source && ` ${flow}`.endsWith(inTrace(episode));
+      if (same && episode.pdus.includes(name)) open.add(`${source} ${name} ${flow}`);
+    }
   }
   const ranked = rows.map((row, i) => {
-    const key = `${row.source} ${row.name}`;
+    const key = `${row.source} ${row.name} ${row.flow}`;
     const late = Boolean(row.longest_ns && row.last_ms !== null) && table.last_ms - row.last_ms > row.longest_ns / 1e6;
     return { row, key: `${key} ${i}`, late, inOpen: open.has(key), rank: open.has(key) ? 0 : late || isOdd(row) ? 1 : row.known ? 3 : 2 };
   });
