@@ -3,12 +3,9 @@
 import dataclasses
 import io
 import json
-import math
 import os
 import sys
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,16 +22,7 @@ from ecustream.bench import capture as bench
 from ecustream.bench import events as bench_events
 from ecustream.bench import products as bench_products
 from ecustream.bench import score as bench_score
-from ecustream.bench.bodies import BODIES, BodySize, bundle_body, random_body, simulated_lines
 from ecustream.bench.contest import OURS, OWN_WHOLE, ROLLING, WHOLE, Contest
-from ecustream.bench.pace import pace, percentiles_ms
-from ecustream.bench.peers import (
-    HuggingFaceRolling,
-    Recomputing,
-    hugging_face_model,
-    hugging_face_pass,
-    own_pass,
-)
 from ecustream.bench.products import MachineProducts
 from ecustream.bench.score import Plan
 from ecustream.bench.shares import KINDS, kind_of, work_shares
@@ -42,13 +30,10 @@ from ecustream.bench.tables import disagreements, render_score
 from ecustream.cli import DEMO_BUNDLE, app
 from ecustream.errors import ConfigError
 from ecustream.scoring.batched import BatchedQwen2
-from ecustream.scoring.fields import FieldsTokenizer
 from ecustream.scoring.network import AnyNetwork
 from ecustream.scoring.qwen2 import Qwen2
-from tests.scoring.tiny import config_of, oracle, oracle_logits, served
+from tests.bench.tiny import TINY, TINY_TOKENS, with_tokens
 
-TINY = BodySize(2, 16, 2, 1, 32, window=24, vocab=224)
-TINY_TOKENS = BodySize(2, 16, 2, 1, 32, window=24, vocab=40, tokens_per_line=5, for_gpu=True)
 PLAN = Plan(chunks=(1, 8), rates=(50, 1e9), repetitions=2, cell_s=0.002, paced_s=0.2, paced_chunk=16)
 CPU = torch.device("cpu")
 
@@ -209,147 +194,6 @@ def test_the_network_for_gpus_is_measured_alike() -> None:
         assert all(row["lines_per_s"] > 0 for row in body["speed"])
 
 
-def test_flops_of_the_floor_body_are_those_counted_by_hand() -> None:
-    """Two operations for each weight that multiplies, and for each number of 512 keys and 512 values."""
-    body = random_body("4x128")
-    projections = 128 * 128 + 128 * 128 + 128 * 128 + 128 * 128
-    feed_forward = 128 * 512 + 128 * 512 + 512 * 128
-    attention = 2 * 512 * (64 + 64)
-    head = 128 * 224
-    expected = 2 * (4 * (projections + feed_forward + attention) + head)
-    assert expected == 3_203_072
-    assert Qwen2(body.config, body.weights).flops_per_token == expected
-
-
-def test_named_bodies_have_the_sizes_of_their_names() -> None:
-    """Weights without the embedding are 1 M, 2 M, 25 M and 0.36 G, as the names say."""
-    assert set(BODIES) == {"4x128", "2M", "25M", "0.4B"}
-    for name, expected in (("4x128", 1e6), ("2M", 2e6), ("25M", 25e6), ("0.4B", 0.36e9)):
-        size = BODIES[name]
-        kv = size.hidden // size.heads * size.kv_heads
-        layer = 2 * size.hidden * (size.hidden + kv) + 3 * size.hidden * size.inner
-        assert size.layers * layer == pytest.approx(expected, rel=0.15)
-    assert [name for name, size in BODIES.items() if size.for_gpu] == ["0.4B"]
-    size = BODIES["0.4B"]
-    assert (size.vocab, size.window, size.tokens_per_line) == (408, 1024, 50)
-
-
-def test_random_weights_give_sane_scores_and_repeat() -> None:
-    """Surprisal of random lines lies around a uniform guess, in the same numbers every time."""
-    one, again, other = (random_body("4x128", seed) for seed in (0, 0, 1))
-    for name, tensor in one.weights.items():
-        assert torch.equal(tensor, again.weights[name])
-    assert not torch.equal(
-        one.weights["model.embed_tokens.weight"], other.weights["model.embed_tokens.weight"]
-    )
-    network = Qwen2(one.config, one.weights)
-    nats = one.open_lane(network).nats(300)
-    assert len(nats) == 601  # the first line also states the activity state
-    assert nats.mean() == pytest.approx(math.log(224) + 0.5, abs=1.0)
-    assert 0.5 < nats.std() < 2
-    np.testing.assert_allclose(nats, one.open_lane(network).nats(300))
-
-
-def test_lanes_repeat_their_lines_and_begin_again() -> None:
-    """After a reset a lane gives the same scores, whatever was scored before and however it is cut."""
-    for body in (random_body("4x128"), with_tokens()):
-        lane = body.open_lane(Qwen2(body.config, body.weights, max_chunk=64))
-        whole = lane.nats(40)
-        lane.score(17)
-        lane.reset()
-        np.testing.assert_allclose(np.concatenate([lane.nats(n) for n in (1, 9, 30)]), whole, atol=1e-4)
-
-
-def with_tokens() -> Any:
-    """A body whose traffic is plain tokens."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BODIES, "tiny tokens", TINY_TOKENS)
-        return random_body("tiny tokens")
-
-
-def test_simulated_lines_are_traffic_of_their_cycles() -> None:
-    """Times rise, delta times are since the same PDU's line, cycles are kept; two tokens a line."""
-    cycles = {"a": 10_000_000, "b": 100_000_000, "c": 0}
-    lines = simulated_lines(cycles, 3000, seed=1)
-    assert [line.number for line in lines] == list(range(3000))
-    deltas = defaultdict(list)
-    last: dict[str, int] = {}
-    for before, line in zip([lines[0], *lines], lines, strict=False):
-        assert line.time_ns >= before.time_ns
-        key = line.stream.key
-        assert line.delta_ns == (line.time_ns - last[key] if key in last else None)
-        last[key] = line.time_ns
-        if line.delta_ns is not None:
-            deltas[key].append(line.delta_ns)
-    assert np.mean(deltas["a"]) == pytest.approx(10_000_000, rel=0.01)
-    assert np.mean(deltas["b"]) == pytest.approx(100_000_000, rel=0.01)
-    assert 0 < np.std(deltas["a"]) < 1_000_000
-    assert np.mean(deltas["c"]) == pytest.approx(10**9, rel=0.6)
-    assert np.std(deltas["c"]) > 10**8
-    tokenizer = FieldsTokenizer(cycles)
-    assert len(tokenizer.encode(lines).ids) == 2 * 3000 + 1
-
-
-def test_the_traffic_of_a_bundle_is_of_pdus_that_it_knows() -> None:
-    """No line of the shipped bundle's traffic is strange to it."""
-    body = bundle_body(DEMO_BUNDLE)
-    assert (body.window_tokens, body.warming_tokens) == (256, 766)
-    network = Qwen2(body.config, body.weights)
-    lane = body.open_lane(network)
-    lane.score(400)
-    # A stranger costs the trained model some ten nats.
-    assert lane.nats(1000).mean() < 6
-
-
-@pytest.mark.parametrize("chunk", [1, 7, 24, 25, 60])
-def test_the_rolling_peer_scores_as_one_whole_pass(chunk: int) -> None:
-    """Hugging Face's own cache, fed in chunks, gives the surprisal of one pass without a cache."""
-    model = oracle(24)
-    network = served(model)
-    ids = torch.randint(0, 40, (150,), generator=torch.Generator().manual_seed(3))
-    logits = oracle_logits(model, ids)
-    expected = -torch.log_softmax(logits[:-1], 1).gather(1, ids[1:, None])[:, 0].numpy()
-    peer = HuggingFaceRolling(model, network)
-    state = peer.new_stream()
-    said = [
-        peer.score(part, [(state, len(part))]) for part in np.split(ids.numpy(), range(chunk, 150, chunk))
-    ]
-    nats = np.concatenate([part.nats for part in said])
-    assert nats[0] == pytest.approx(math.log(40))
-    np.testing.assert_allclose(nats[1:], expected, atol=1e-4)
-    assert state.since_reset == 150
-    # Bounded: the cache holds the window and no more.
-    assert state.cache.layers[0].keys.shape[2] < 24 + chunk
-
-
-def test_whole_windows_see_the_window_alone() -> None:
-    """The recomputing peers give what a pass over the last window gives, and forget what was before."""
-    model = oracle(24)
-    network = served(model, max_chunk=10)
-    ids = torch.randint(0, 40, (60,), generator=torch.Generator().manual_seed(4))
-    for whole_pass in (hugging_face_pass(model), own_pass(network)):
-        peer = Recomputing(whole_pass, network, 24)
-        state = peer.new_stream()
-        peer.score(ids[:57].numpy(), [(state, 57)])
-        nats = peer.score(ids[57:].numpy(), [(state, 3)]).nats
-        logits = oracle_logits(model, ids[-24:])
-        expected = -torch.log_softmax(logits[-4:-1], 1).gather(1, ids[-3:, None])[:, 0]
-        np.testing.assert_allclose(nats, expected.numpy(), atol=1e-4)
-
-
-def test_a_peer_with_other_weights_is_refused() -> None:
-    """A weight too few or too many does not pass for the same model."""
-    model = oracle(24)
-    weights = dict(model.state_dict())
-    config = config_of(model)
-    hugging_face_model(config, weights, device=CPU, dtype=torch.float32)
-    with pytest.raises(ValueError, match="stranger"):
-        hugging_face_model(config, {**weights, "stranger": torch.ones(1)}, device=CPU, dtype=torch.float32)
-    del weights["model.norm.weight"]
-    with pytest.raises(ValueError, match=r"model\.norm\.weight"):
-        hugging_face_model(config, weights, device=CPU, dtype=torch.float32)
-
-
 def test_without_transformers_its_rows_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our own rows keep their figures, and nothing is said to agree."""
     monkeypatch.setitem(sys.modules, "transformers", None)
@@ -425,60 +269,6 @@ def test_threads_are_as_asked_and_put_back() -> None:
         measured(None, "tiny", threads=before + 1, network=fails)
     assert seen == [before + 1]
     assert torch.get_num_threads() == before
-
-
-def test_percentiles_are_right() -> None:
-    """Of 0 to 100 ms the median is 50 ms, the 99th percentile 99 ms, the most 100 ms."""
-    shuffled = np.random.default_rng(0).permutation(101) * 1_000_000
-    assert percentiles_ms(shuffled) == pytest.approx({"p50_ms": 50, "p99_ms": 99, "max_ms": 100})
-
-
-def test_paced_lines_are_all_scored_and_none_before_it_is_there() -> None:
-    """Lines come at their rate, are scored in chunks of what has come, and take no less than a call."""
-    begin_s = time.monotonic()
-    counts: list[int] = []
-
-    def score(lines: int) -> None:
-        counts.append(lines)
-        assert sum(counts) <= (time.monotonic() - begin_s) * 500 + 1
-        time.sleep(0.004)
-
-    row = pace(score, 500, 0.4, chunk_lines=64, max_wait_ms=10)
-    assert sum(counts) == row["lines"] == 200
-    assert len(counts) == row["calls"]
-    assert max(counts) <= 64
-    assert min(counts) >= 1
-    assert row["seconds"] >= 0.39
-    # A call waits for 10 ms, or until 64 lines came, and takes 4 ms.
-    assert 4 <= row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]
-    assert row["calls"] < 100
-
-
-def test_a_stall_counts_for_every_line_that_came_meanwhile() -> None:
-    """Times count from the moment a line was due, so a stall of 0.3 s is seen by many lines, not by one."""
-    stalls = iter([0.3])
-
-    def score(lines: int) -> None:
-        time.sleep(next(stalls, 0))
-
-    row = pace(score, 500, 0.5, chunk_lines=256)
-    assert row["max_ms"] >= 295
-    # Those of the first 0.3 s waited for 150 ms in the mean, so more than half of all waited for 50 ms.
-    assert row["p50_ms"] >= 45
-
-
-def test_an_error_in_scoring_ends_the_pacing() -> None:
-    """The error passes through at once, and no thread is left that would go on for a minute."""
-
-    def score(lines: int) -> None:
-        raise RuntimeError("broken")
-
-    before = threading.active_count()
-    begin_s = time.monotonic()
-    with pytest.raises(RuntimeError, match="broken"):
-        pace(score, 100, 60, chunk_lines=8)
-    assert time.monotonic() - begin_s < 30
-    assert threading.active_count() == before
 
 
 def test_rates_beyond_the_machine_are_left_out(report: dict[str, Any]) -> None:
