@@ -143,6 +143,8 @@ def test_one_click_shows_an_episode(tab: Tab, ports: Ports) -> None:
     """Reason, what was expected, its lines and the filter; text from the wire is text; Copy copies."""
     with Daemon(*ports) as daemon:
         live(tab, daemon)
+        # The table of the daemon before this one may still stand there.
+        tab.wait_text("#pdu-rows", "ESC_01")
         daemon.publisher.publish_scores(make_scores([START_NS + i * S // 4 for i in range(10)]))
         tab.wait("document.querySelectorAll('#chart path.curve').length === 1")
         daemon.event(make_event(1, pdus=2))
