@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from ecustream.errors import BundleError
 from ecustream.scoring.graphs import Passes, sizes_up_to
 from ecustream.scoring.kernels import AttentionKind, Form, Reach, choose_kernel
 from ecustream.scoring.network import Serving, Surprisal, check_parts
@@ -70,12 +69,7 @@ class BatchedQwen2:
         graphs: bool = True,
     ) -> None:
         self.weights = Qwen2Weights(config, weights, dtype=dtype, device=device)
-        if self.weights.window is None:
-            raise BundleError(
-                "config.json: layer_types must be sliding_attention in every layer; "
-                "a model trained with full attention cannot be served from a rolling cache"
-            )
-        self.window = self.weights.window
+        self.window = self.weights.rolling_window()
         self.max_chunk = max_chunk
         self.layers = self.weights.layers
         self.vocab = self.weights.vocab

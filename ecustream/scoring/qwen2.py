@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from ecustream.errors import BundleError
 from ecustream.scoring.attention import WindowAttention
 from ecustream.scoring.network import Serving, Surprisal, check_parts, surprisal_of
 from ecustream.scoring.products import exact_onednn, fast_products, round_rows
@@ -86,12 +85,7 @@ class Qwen2:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.weights = Qwen2Weights(config, weights, dtype=dtype)
-        if self.weights.window is None:
-            raise BundleError(
-                "config.json: layer_types must be sliding_attention in every layer; "
-                "a model trained with full attention cannot be served from a rolling cache"
-            )
-        self.window = self.weights.window
+        self.window = self.weights.rolling_window()
         self.max_chunk = max_chunk
         self.layers = self.weights.layers
         self.vocab = self.weights.vocab

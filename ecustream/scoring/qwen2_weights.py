@@ -80,6 +80,19 @@ class Qwen2Weights:
             head = file.tensor("lm_head.weight", self.vocab, self.hidden)
         self.head = head * file.tensor("model.norm.weight", self.hidden)
 
+    def rolling_window(self) -> int:
+        """The window of a model that may be served from a rolling cache.
+
+        Raises:
+            BundleError: it was trained with full attention.
+        """
+        if self.window is None:
+            raise BundleError(
+                "config.json: layer_types must be sliding_attention in every layer; "
+                "a model trained with full attention cannot be served from a rolling cache"
+            )
+        return self.window
+
     def flops_per_token(self, attended: float) -> int:
         """`2 N + 4 L A H D` for N weights in products, L layers, A attended tokens, H heads of size D."""
         products = sum(layer.qkv.numel() + layer.out.numel() for layer in self.blocks)
