@@ -34,10 +34,6 @@ class Batcher:
     after a stall in whole chunks, which cost the least a line. Without one, a pass takes a whole chunk of
     every ring that has not ended, so that passes never depend on timing.
 
-    With a longest wait, the lines of a pass are one of few counts: up to 16, then four to each doubling.
-    The libraries below prepare code and memory for each count that they meet and keep it: 2 to 3 MB for a
-    small model, which would be 700 MB for all counts up to 256 (measured).
-
     Args:
         chunk_lines: lines of one ring in a pass, at most.
         max_wait_ns: how long the oldest line may wait for a fuller chunk; None for whole chunks only.
@@ -63,18 +59,5 @@ class Batcher:
         return Wait(due_ns - now_ns, self.chunk_lines)
 
     def counts(self, rings: Sequence[Waiting]) -> list[int]:
-        """How many lines of each ring the next pass takes; at least one of each that holds any."""
-        counts = [min(ring.lines, self.chunk_lines) for ring in rings]
-        if self._max_wait_ns is None:
-            return counts
-        spare = _beyond_round(sum(counts))
-        for index in sorted(range(len(counts)), key=lambda i: -counts[i]):
-            less = min(spare, max(0, counts[index] - 1))
-            counts[index] -= less
-            spare -= less
-        return counts
-
-
-def _beyond_round(lines: int) -> int:
-    """By how much this is more than the next lower of the counts that a pass may have."""
-    return 0 if lines <= 16 else lines % (1 << (lines.bit_length() - 3))
+        """How many lines of each ring the next pass takes."""
+        return [min(ring.lines, self.chunk_lines) for ring in rings]
