@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from ecustream.decode.names import NameTable
-from training.fit import Traces, fit
+from training.fit import fit
 from training.pretrain import PretrainConfig
 from training.simulate import draw_vehicle, write_trace
+from training.traces import Traces
 
 # Models in tests are tiny: a second thread costs more than it brings, most of all on a busy machine.
 torch.set_num_threads(1)

@@ -12,10 +12,11 @@ import pytest
 from ecustream.decode.names import NameTable
 from ecustream.events import Event
 from tests.running import run_offline, spans
-from training.fit import Traces, fit
+from training.fit import fit
 from training.labels import read_labels
 from training.metrics import Found, match
 from training.pretrain import PretrainConfig
+from training.traces import Traces
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -39,8 +39,9 @@ def fit_command(
 ) -> None:
     """Train and calibrate a detector on clean traces of one vehicle."""
     from ecustream.decode.names import NameTable
-    from training.fit import Traces, fit
+    from training.fit import fit
     from training.pretrain import PretrainConfig
+    from training.traces import Traces
 
     table = None if names is None else NameTable.load(names)
     config = PretrainConfig(max_seconds=60 * minutes, seed=seed)
@@ -60,7 +61,8 @@ def calibrate_command(
     """Calibrate a trained detector again, on other or on more clean traffic."""
     from ecustream.knowledge import names_of
     from ecustream.scoring.manifest import read_bundle
-    from training.fit import Traces, recalibrate
+    from training.fit import recalibrate
+    from training.traces import Traces
 
     info = read_bundle(model).info
     recalibrate(Traces(traces, names_of(info), info.key, source), model, out or model)

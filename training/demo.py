@@ -6,9 +6,10 @@ from pathlib import Path
 
 import ecustream
 from ecustream.decode.names import NameTable
-from training.fit import Traces, fit
+from training.fit import fit
 from training.pretrain import PretrainConfig
 from training.simulate import draw_vehicle, write_trace
+from training.traces import Traces
 
 __all__ = ["build_demo"]
 

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,9 @@ import torch
 from safetensors.torch import save as save_safetensors
 
 import ecustream
-from ecustream.decode.names import NameTable
-from ecustream.decode.state import ActivityState
 from ecustream.detect.calibration import Calibration
 from ecustream.errors import InputError
-from ecustream.ledger import Ledger
 from ecustream.progress import WorkProgress
-from ecustream.run.source import TraceLines
 from ecustream.scores import FIELDS, ScoreBlock
 from ecustream.scoring.bundle import Bundle
 from ecustream.scoring.fields import FieldsTokenizer
@@ -34,11 +29,12 @@ from ecustream.scoring.manifest import (
 from ecustream.scoring.network import AnyNetwork
 from ecustream.scoring.qwen2 import Qwen2
 from ecustream.scoring.scorer import Scorer
-from ecustream.traffic import ACTIVITY_STATES, Line
+from ecustream.traffic import ACTIVITY_STATES
 from training.calibrate import Bounds, IntervalLearner, calibrate
 from training.pretrain import PretrainConfig, PretrainResult, TokenTrace, pretrain
+from training.traces import Traces
 
-__all__ = ["Traces", "fit", "recalibrate"]
+__all__ = ["fit", "recalibrate"]
 
 _TRAIN_SHARE, _VALIDATION_SHARE = 0.7, 0.1
 _HELD_OUT_SHARE = 1 - _TRAIN_SHARE - _VALIDATION_SHARE
@@ -46,66 +42,6 @@ _MOST_HELD_OUT_LINES = 400_000
 _CHUNK_LINES = 512
 _ENOUGH_SECONDS = 15
 _FEW_STEPS = 100
-
-
-class Traces:
-    """Clean traces that can be read again and again.
-
-    Args:
-        paths: captures or CSV traces, each one uninterrupted drive.
-        names: names of PDU ids.
-        key: what "the same PDU" means.
-        source: bus name to use instead of the traces' own.
-    """
-
-    def __init__(
-        self, paths: Sequence[Path], names: NameTable | None, key: str = "stream", source: str | None = None
-    ) -> None:
-        self.paths = list(paths)
-        self.names = names
-        self.key = key
-        self.source = source
-        self.total_bytes = 0
-        for path in self.paths:
-            if not path.is_file():
-                why = "is not a file; training reads its traces more than once"
-                raise InputError(f"{path}: {why if path.exists() else 'does not exist'}")
-            self.total_bytes += path.stat().st_size
-
-    def read(
-        self, title: str, cycles_ns: dict[str, int] | None = None
-    ) -> Iterator[tuple[int, Iterator[list[Line]]]]:
-        """Each trace as (index, batches of lines), with a progress bar over all of them.
-
-        Args:
-            title: of the progress bar.
-            cycles_ns: cycles for the activity state; None leaves it at normal operation.
-        """
-        done = 0
-        with WorkProgress(title, self.total_bytes) as progress:
-            for index, path in enumerate(self.paths):
-                state = None if cycles_ns is None else ActivityState(cycles_ns=cycles_ns)
-                lines = TraceLines(
-                    path, Ledger(), names=self.names, key=self.key, source=self.source, state=state
-                )
-                with closing(lines) as trace:
-                    yield index, _watched(trace, progress, done)
-                    if trace.damage:
-                        raise InputError(f"cannot train on a damaged trace: {trace.damage[0]}")
-                    if trace.losses:
-                        # What was lost would be learned as intervals that are normal.
-                        lost, number = sum(count for _, count in trace.losses), trace.losses[0][0]
-                        raise InputError(
-                            f"{path}: cannot train on it: the logger lost {lost:,} frames, the first before "
-                            f"frame {number}"
-                        )
-                done += path.stat().st_size
-
-
-def _watched(trace: TraceLines, progress: WorkProgress, done: int) -> Iterator[list[Line]]:
-    for lines in trace:
-        progress.update(done + trace.bytes_read)
-        yield lines
 
 
 def fit(
