@@ -21,10 +21,10 @@ class LineScore(NamedTuple):
 
     Attributes:
         line: the line.
-        field_nats: surprisal in nats of each of `FIELDS`; nan where the line had no token of it.
+        field_nats: surprisal in nats of each of `FIELDS`, summed over its tokens; nan where it had none.
         surprisal_nats: their sum.
         tokens: how many tokens the line had.
-        expected: for each of `FIELDS` the model's most probable token, -1 where there was none.
+        expected: for each of `FIELDS` the model's most probable token, -1 where it had none or several.
         warming: whether the model's receptive field was not yet full; such scores mean little.
     """
 

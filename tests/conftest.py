@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from ecustream.decode.names import NameTable
-from training.fit import fit
-from training.pretrain import PretrainConfig
+from training.bodies import Body
+from training.fit import FitSettings, fit
+from training.recipe import Recipe
 from training.simulate import draw_vehicle, write_trace
 from training.traces import Traces
 
@@ -36,8 +37,9 @@ def bundle_path(clean_trace: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A bundle fitted to the clean trace; its model is tiny and hardly trained."""
     out = tmp_path_factory.mktemp("bundles") / "bench"
     names = NameTable.load(clean_trace.with_suffix(".names.csv"))
-    config = PretrainConfig(
-        hidden=32, layers=2, heads=2, inner=64, window=64, max_steps=25, max_seconds=60, evaluate_every=5
+    settings = FitSettings(
+        body=Body(hidden=32, layers=2, heads=2, inner=64, window=64),
+        recipe=Recipe(max_steps=25, max_seconds=60, evaluate_every=5),
     )
-    fit(Traces([clean_trace], names), out, config)
+    fit(Traces([clean_trace], names), out, settings)
     return out

@@ -12,10 +12,11 @@ import pytest
 from ecustream.decode.names import NameTable
 from ecustream.events import Event
 from tests.running import run_offline, spans
-from training.fit import fit
+from training.bodies import Body
+from training.fit import FitSettings, fit
 from training.labels import read_labels
 from training.metrics import Found, match
-from training.pretrain import PretrainConfig
+from training.recipe import Recipe
 from training.traces import Traces
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -28,11 +29,12 @@ pytestmark = [
 
 def fitted(vehicle: str, folder: Path) -> Path:
     names = NameTable.load(DATA / vehicle / "names.csv")
-    config = PretrainConfig(
-        hidden=32, layers=2, heads=2, inner=64, window=64, max_steps=30, max_seconds=300, evaluate_every=10
+    settings = FitSettings(
+        body=Body(hidden=32, layers=2, heads=2, inner=64, window=64),
+        recipe=Recipe(max_steps=30, max_seconds=300, evaluate_every=10),
     )
     out = folder / vehicle
-    fit(Traces([DATA / vehicle / "train.pcapng.gz"], names), out, config)
+    fit(Traces([DATA / vehicle / "train.pcapng.gz"], names), out, settings)
     return out
 
 

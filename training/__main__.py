@@ -1,4 +1,4 @@
-"""The offline tools: `python -m training simulate | fit | calibrate | evaluate | demo`."""
+"""The offline tools: `python -m training simulate | fit | finetune | evaluate | ...`."""
 
 import json
 import sys
@@ -10,7 +10,12 @@ from rich.console import Console
 
 from ecustream.cli import run_app
 from training.annotate import annotate_command
+from training.compare_command import compare_command
+from training.finetune_command import finetune_command
+from training.fit_command import fit_command, pretrain_command
+from training.search_command import search_command
 from training.simulate.command import simulate_command
+from training.tokenizer_command import tokenizer_command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,35 +25,12 @@ app = typer.Typer(
 )
 app.command("simulate")(simulate_command)
 app.command("annotate")(annotate_command)
-
-
-@app.command("fit")
-def fit_command(
-    traces: Annotated[list[Path], typer.Argument(help="Clean traces of one vehicle: captures or CSV.")],
-    out: Annotated[Path, typer.Option(help="Folder of the bundle; an older bundle there is replaced.")],
-    names: Annotated[Path | None, typer.Option(help="PDU names (CSV).")] = None,
-    key: Annotated[
-        str, typer.Option(help="What the same PDU is: stream, or name as in the paper.")
-    ] = "stream",
-    source: Annotated[str | None, typer.Option(help="Bus name to use instead of the traces' own.")] = None,
-    minutes: Annotated[float, typer.Option(help="Train at most so long.")] = 7.0,
-    steps: Annotated[
-        int | None, typer.Option(help="Train at most so many steps; repeatable, unlike time.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
-) -> None:
-    """Train and calibrate a detector on clean traces of one vehicle."""
-    from ecustream.decode.names import NameTable
-    from training.fit import fit
-    from training.pretrain import PretrainConfig
-    from training.traces import Traces
-
-    table = None if names is None else NameTable.load(names)
-    config = PretrainConfig(max_seconds=60 * minutes, seed=seed)
-    if steps is not None:
-        config.max_steps, config.max_seconds = steps, float("inf")
-    info = fit(Traces(traces, table, key, source), out, config, print)
-    print(f"{out}: {len(info.pdus)} PDUs, fingerprint {info.fingerprint}")
+app.command("fit")(fit_command)
+app.command("tokenizer")(tokenizer_command)
+app.command("pretrain")(pretrain_command)
+app.command("finetune")(finetune_command)
+app.command("search")(search_command)
+app.command("compare")(compare_command)
 
 
 @app.command("calibrate")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import ecustream
 from ecustream.decode.names import NameTable
-from training.fit import fit
-from training.pretrain import PretrainConfig
+from training.fit import FitSettings, fit
+from training.recipe import Recipe
 from training.simulate import draw_vehicle, write_trace
 from training.traces import Traces
 
@@ -47,6 +47,5 @@ def build_demo(folder: Path, say: Callable[[str], None] = lambda sentence: None)
         clean = [Path(clean_folder) / f"clean-{drive}.pcapng" for drive in _CLEAN_DRIVES]
         for path, drive in zip(clean, _CLEAN_DRIVES, strict=True):
             write_trace(vehicle, path, seconds=_CLEAN_SECONDS, drive=drive)
-        config = PretrainConfig(max_steps=_STEPS, max_seconds=float("inf"))
-        info = fit(Traces(clean, NameTable.load(summary.files.names)), bundle, config, say)
-    say(f"{bundle.name}: {len(info.pdus)} PDUs, fingerprint {info.fingerprint}")
+        settings = FitSettings(recipe=Recipe(max_steps=_STEPS, max_seconds=None))
+        fit(Traces(clean, NameTable.load(summary.files.names)), bundle, settings, say)

@@ -25,7 +25,7 @@ from ecustream.scores import FIELD_DELTA, FIELD_NAME, LineScore, ScoreBlock
 from ecustream.scoring.bundle import Bundle
 from ecustream.scoring.manifest import read_bundle
 from training.baselines import IntervalRule, threshold_spans
-from training.labels import Context, Label, read_context, read_labels
+from training.labels import Context, Label, beside, read_context, read_labels
 from training.metrics import Span, match, met
 
 __all__ = ["Candidate", "evaluate", "render", "render_kinds"]
@@ -189,7 +189,7 @@ def evaluate(
     results: dict[str, dict[str, Any]] = {candidate.name: {} for candidate in every}
     judged: list[_Judged] = []
     for path in traces:
-        labels_path, context_path = _beside(path, "labels"), _beside(path, "context")
+        labels_path, context_path = beside(path, "labels"), beside(path, "context")
         labels = (read_labels(labels_path) if labels_path.exists() else []) or None
         context = read_context(context_path) if context_path.exists() else []
         controls = [row for row in context if row.kind == "control"]
@@ -272,10 +272,6 @@ def _lowest_quiet(judged: Sequence[_Judged], column: str, width: int, join_ns: i
             break
         best = threshold
     return best
-
-
-def _beside(path: Path, what: str) -> Path:
-    return path.with_name(f"{_name(path)}.{what}.jsonl")
 
 
 def _name(path: Path) -> str:

@@ -1,137 +1,156 @@
-"""From clean traces to a calibrated bundle: learn cycles, train, calibrate, write."""
+"""From clean traces to a calibrated bundle: learn intervals, make shards, train, calibrate, write."""
 
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-import numpy as np
-import torch
-from safetensors.torch import save as save_safetensors
+from accelerate import PartialState
 
-import ecustream
-from ecustream.detect.calibration import Calibration
-from ecustream.errors import InputError
 from ecustream.progress import WorkProgress
-from ecustream.scores import FIELDS, ScoreBlock
-from ecustream.scoring.bundle import Bundle
-from ecustream.scoring.fields import FieldsTokenizer
-from ecustream.scoring.manifest import (
-    BUNDLE_FORMAT,
-    BundleInfo,
-    BundlePdu,
-    fingerprint,
-    read_bundle,
-    write_bundle,
+from ecustream.scoring.manifest import BundleInfo, write_bundle
+from ecustream.scoring.tokenizer import LineTokenizer
+from ecustream.traffic import Line
+from training.assemble import (
+    Knowledge,
+    as_json,
+    calibrated,
+    checkpoint_of,
+    learn,
+    learn_known,
+    opened,
+    save_bundle,
+    work_folder,
 )
-from ecustream.scoring.network import AnyNetwork
-from ecustream.scoring.qwen2 import Qwen2
-from ecustream.scoring.scorer import Scorer
-from ecustream.traffic import ACTIVITY_STATES
-from training.calibrate import Bounds, IntervalLearner, calibrate
-from training.pretrain import PretrainConfig, PretrainResult, TokenTrace, pretrain
+from training.base import open_base
+from training.bodies import BODIES, Body
+from training.budget import Budget
+from training.pretraining import Pretrained, pretrain
+from training.recipe import RECIPES, Recipe
+from training.sharding import shard_clean
+from training.shards import open_shards
+from training.splits import split
+from training.tokenizers import make_tokenizer
 from training.traces import Traces
 
-__all__ = ["fit", "recalibrate"]
+__all__ = ["PAPER_SHARES", "SHARES", "FitSettings", "fit", "learn_tokenizer", "recalibrate"]
 
-_TRAIN_SHARE, _VALIDATION_SHARE = 0.7, 0.1
-_HELD_OUT_SHARE = 1 - _TRAIN_SHARE - _VALIDATION_SHARE
-_MOST_HELD_OUT_LINES = 400_000
-_CHUNK_LINES = 512
+SHARES = (0.7, 0.1, 0.2)
+PAPER_SHARES = (0.8, 0.1, 0.1)
 _ENOUGH_SECONDS = 15
 _FEW_STEPS = 100
+
+Say = Callable[[str], None]
+
+
+class FitSettings(msgspec.Struct, kw_only=True):
+    """What a bundle is made with.
+
+    Attributes:
+        tokenizer: one of `training.tokenizers.KINDS`.
+        body: of the model.
+        recipe: its training.
+        shares: of the traffic that train, stop the training, and calibrate.
+        by: each trace is split so, in this order, or whole traces are held out of the training.
+    """
+
+    tokenizer: str = "fields"
+    body: Body = BODIES["0.3m"]
+    recipe: Recipe = msgspec.field(default_factory=lambda: msgspec.structs.replace(RECIPES["default"]))
+    shares: tuple[float, float, float] = SHARES
+    by: Literal["time", "drive"] = "time"
 
 
 def fit(
     traces: Traces,
     out: Path,
-    config: PretrainConfig,
-    say: Callable[[str], None] = lambda sentence: None,
-) -> BundleInfo:
+    settings: FitSettings,
+    say: Say = lambda sentence: None,
+    *,
+    work: Path | None = None,
+    resume: bool = False,
+    budget: Budget | None = None,
+) -> BundleInfo | None:
     """Make a bundle from clean traffic.
 
-    Each trace is split by time: the first 70 % train the model, the next 10 % stop the training, the
-    last 20 % calibrate the detector.
+    Where several processes run this (torchrun), the first of them reads the traces and writes the bundle.
 
     Args:
         traces: clean traffic of one vehicle.
         out: the bundle's folder; replaced if it is a bundle.
-        config: body and schedule of the model.
+        settings: see there.
         say: told what was found, sentence by sentence.
+        work: keeps token shards and checkpoints, where several processes must all see them; None keeps none.
+        resume: go on from the newest checkpoint in `work`.
+        budget: of floating-point operations.
+
+    Returns:
+        What is in `bundle.json`; None in all processes but the first.
 
     Raises:
         InputError: there is no PDU or too little traffic in the traces, or one is damaged or has losses.
-        OutputError: `out` cannot be written.
+        ConfigError: the settings do not fit.
+        OutputError: `out` or `work` cannot be written.
     """
-    torch.manual_seed(config.seed)
-    learner, line_counts = _learn_intervals(traces)
-    bounds = learner.bounds()
-    cyclic = sum(b.cycle_ns > 0 for b in bounds.values())
-    say(
-        f"{sum(line_counts):,} lines of {len(bounds)} PDUs, {cyclic} of them cyclic, "
-        f"{learner.lines_per_hour() / 3600:,.0f} lines/s"
-    )
-    cycles = {key: bounds[key].cycle_ns for key in sorted(bounds)}
-    tokens = _tokenize(traces, cycles)
-    train = [_part(t, n, 0, _TRAIN_SHARE) for t, n in zip(tokens, line_counts, strict=True)]
-    stop = _TRAIN_SHARE + _VALIDATION_SHARE
-    validation = [_part(t, n, _TRAIN_SHARE, stop) for t, n in zip(tokens, line_counts, strict=True)]
-    tokenizer = FieldsTokenizer(cycles)
-    with WorkProgress("training", 1000) as progress:
-        result = pretrain(
-            train,
-            validation,
-            tokenizer.vocabulary_size,
-            config,
-            lambda done, total, text: progress.update(done, text),
+    processes = PartialState()
+    first = processes.is_main_process
+    with work_folder(work) as folder:
+        known = learn(traces) if first else None
+        if known is not None:
+            bounds = known.intervals.bounds()
+            say(
+                f"{sum(known.line_counts):,} lines of {len(bounds)} PDUs, "
+                f"{sum(b.cycle_ns > 0 for b in bounds.values())} of them cyclic, "
+                f"{known.intervals.lines_per_hour() / 3600:,.0f} lines/s"
+            )
+            tokenizer = learn_tokenizer(traces, settings.tokenizer, known, settings.shares[0])
+            shard_clean(traces, tokenizer, known.cycles_ns, folder / "shards")
+        processes.wait_for_everyone()
+        shards = open_shards(folder / "shards")
+        parts = split(shards, settings.shares, settings.by)
+        with WorkProgress("training", 1000, shown=first) as progress:
+            trained = pretrain(
+                shards,
+                parts,
+                settings.body,
+                settings.recipe,
+                work=folder if work else None,
+                resume=resume,
+                budget=budget,
+                progress=lambda done, total, text: progress.update(1000 * done / total, text),
+            )
+        if known is None:
+            return None
+        outcome = trained.outcome
+        say(
+            f"{outcome.steps} steps in {outcome.seconds:.0f} s, stopped by {outcome.stopped}: "
+            f"{outcome.validation_nats_per_line:.3f} nats a line in validation "
+            f"({outcome.validation_nats:.3f} a token, {outcome.train_nats:.3f} in training)"
         )
-    say(
-        f"{result.steps} steps in {result.seconds:.0f} s, stopped by {result.stopped}: "
-        f"{result.train_nats:.3f} nats a token in training, {result.validation_nats:.3f} in validation"
-    )
-    if result.steps < _FEW_STEPS and result.stopped == "time":
-        say("the model learned little in this time; intervals and deadlines judge alone: try more --minutes")
-    per_line = sum(len(t.ids) for t in tokens) / sum(line_counts)
-    weights = {k: v.contiguous() for k, v in result.model.state_dict().items() if k != "lm_head.weight"}
-    model_config = result.model.config.to_dict() | {"architectures": ["Qwen2ForCausalLM"]}
-    model = Qwen2(model_config, weights)
-    held_out = _score_held_out(traces, cycles, line_counts, model)
-    calibration = calibrate(learner, held_out, _HELD_OUT_SHARE)
-    seconds = 3600 * sum(len(block.lines) for block in held_out) / learner.lines_per_hour()
-    say(f"calibrated on {seconds:.0f} s of traffic that the model was not trained on")
-    if seconds < _ENOUGH_SECONDS:
-        say("that is little: thresholds and deadlines stay wide until more clean traffic is given")
-    pdus = [
-        BundlePdu(key, learner.streams[key].name, learner.streams[key].source, cycle)
-        for key, cycle in cycles.items()
-    ]
-    info = BundleInfo(
-        format=BUNDLE_FORMAT,
-        tokenizer=tokenizer.name,
-        fields=list(FIELDS),
-        tokens_per_line=round(per_line, 4),
-        window_tokens=model.window,
-        receptive_field_tokens=model.warming_tokens,
-        key=traces.key,
-        pdus=pdus,
-        fingerprint=fingerprint(pdus),
-        activity_states={str(code): text for code, text in ACTIVITY_STATES.items()},
-        names=[list(row) for row in traces.names.rows] if traces.names else [],
-        trained=_provenance(traces, config, result, line_counts, bounds),
-    )
-    write_bundle(
-        out,
-        info,
-        {
-            "config.json": json.dumps(model_config, indent=1, sort_keys=True, default=str).encode() + b"\n",
-            "model.safetensors": save_safetensors(weights, {"format": "pt"}),
-            "tokenizer.json": tokenizer.to_json().encode(),
-            "calibration.json": _as_json(calibration),
-        },
-    )
-    return info
+        if outcome.steps < _FEW_STEPS and outcome.stopped == "time":
+            say("the model learned little in this time; intervals and deadlines judge alone: try --minutes")
+        checkpoint = checkpoint_of(trained.model)
+        network = opened(checkpoint, settings.body.window, shards, parts)
+        calibration, seconds = calibrated(
+            traces, known, tokenizer, known.cycles_ns, network, settings.shares[2]
+        )
+        say(f"calibrated on {seconds:.0f} s of traffic that the model was not trained on")
+        if seconds < _ENOUGH_SECONDS:
+            say("that is little: thresholds and deadlines stay wide until more clean traffic is given")
+        info = save_bundle(
+            out,
+            traces,
+            known,
+            tokenizer,
+            checkpoint,
+            network,
+            settings.body.window,
+            len(shards.ids) / sum(known.line_counts),
+            calibration,
+            _provenance(settings, trained),
+        )
+        say(f"{out}: {len(info.pdus)} PDUs, fingerprint {info.fingerprint}")
+        return info
 
 
 def recalibrate(traces: Traces, model: Path, out: Path) -> BundleInfo:
@@ -149,108 +168,40 @@ def recalibrate(traces: Traces, model: Path, out: Path) -> BundleInfo:
         InputError: there is no PDU in a trace, or one that the bundle does not know.
         EcustreamError: the bundle cannot be read or written.
     """
-    files = read_bundle(model)
-    bundle = Bundle(files)
-    cycles = {pdu.key: pdu.cycle_ns for pdu in bundle.info.pdus}
-    learner, line_counts = _learn_intervals(traces)
-    strangers = [stream.name for key, stream in learner.streams.items() if key not in cycles]
-    if strangers:
-        raise InputError(
-            f"{model}: does not know {len(strangers)} PDUs of this traffic, {strangers[0]} for one; "
-            "fit a new bundle"
-        )
-    held_out = _score_held_out(traces, cycles, line_counts, bundle.network)
-    calibration = calibrate(learner, held_out, _HELD_OUT_SHARE)
-    write_bundle(out, bundle.info, {**files.data, "calibration.json": _as_json(calibration)})
-    return bundle.info
+    base = open_base(model)
+    known = learn_known(traces, model, base.cycles_ns)
+    calibration, _ = calibrated(traces, known, base.tokenizer, base.cycles_ns, base.network, SHARES[2])
+    write_bundle(out, base.files.info, {**base.files.data, "calibration.json": as_json(calibration)})
+    return base.files.info
 
 
-def _as_json(calibration: Calibration) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(calibration), indent=1) + b"\n"
+def learn_tokenizer(traces: Traces, kind: str, known: Knowledge, share: float) -> LineTokenizer:
+    """A tokenizer made from the first `share` of every trace."""
+    cycles = known.cycles_ns
+
+    def batches() -> Iterator[Sequence[Line]]:
+        for index, lines_of in traces.read("making the tokenizer", cycles):
+            left = int(known.line_counts[index] * share)
+            for lines in lines_of:
+                if left > 0:
+                    yield lines[:left]
+                left -= len(lines)
+
+    return make_tokenizer(kind, cycles, batches)
 
 
-def _learn_intervals(traces: Traces) -> tuple[IntervalLearner, list[int]]:
-    learner = IntervalLearner()
-    counts = []
-    for index, batches in traces.read("reading"):
-        count = 0
-        for lines in batches:
-            learner.add(lines)
-            count += len(lines)
-        if not count:
-            raise InputError(f"{traces.paths[index]}: there is no PDU in this trace")
-        learner.end_piece()
-        counts.append(count)
-    return learner, counts
-
-
-def _tokenize(traces: Traces, cycles: dict[str, int]) -> list[TokenTrace]:
-    out = []
-    for _, batches in traces.read("tokenizing", cycles):
-        tokenizer = FieldsTokenizer(cycles)
-        ids, line_of, count = [], [], 0
-        for lines in batches:
-            encoded = tokenizer.encode(lines)
-            ids.append(encoded.ids.astype(np.int32))
-            line_of.append((encoded.line_of + count).astype(np.int32))
-            count += len(lines)
-        out.append(TokenTrace(np.concatenate(ids), np.concatenate(line_of)))
-    return out
-
-
-def _part(tokens: TokenTrace, lines: int, start: float, stop: float) -> TokenTrace:
-    first, last = np.searchsorted(tokens.line_of, [int(lines * start), int(lines * stop)])
-    return TokenTrace(tokens.ids[first:last], tokens.line_of[first:last])
-
-
-def _score_held_out(
-    traces: Traces, cycles: dict[str, int], line_counts: Sequence[int], model: AnyNetwork
-) -> list[ScoreBlock]:
-    """Scores of the held-out end of every trace, the newest lines if there are very many."""
-    warm_up = model.warming_tokens
-    budget = _MOST_HELD_OUT_LINES // len(line_counts)
-    blocks: list[ScoreBlock] = []
-    for index, batches in traces.read("calibrating", cycles):
-        scorer = Scorer(model, lambda: FieldsTokenizer(cycles))
-        stream = scorer.open_stream()
-        total = line_counts[index]
-        first = max(int(total * (1 - _HELD_OUT_SHARE)), total - budget)
-        count = 0
-        for lines in batches:
-            begin = max(0, first - warm_up - count)
-            count += len(lines)
-            if begin < len(lines):
-                block = scorer.score([(stream, lines[begin:])])[0]
-                if count > first:
-                    blocks.append(block)
-    return blocks
-
-
-def _provenance(
-    traces: Traces,
-    config: PretrainConfig,
-    result: PretrainResult,
-    line_counts: Sequence[int],
-    bounds: dict[str, Bounds],
-) -> dict[str, Any]:
+def _provenance(settings: FitSettings, trained: Pretrained) -> dict[str, Any]:
+    outcome = trained.outcome
     return {
-        "ecustream": ecustream.__version__,
-        "torch": torch.__version__.split("+")[0],
-        "config": msgspec.to_builtins(config),
-        "traces": [
-            {"name": path.name, "lines": count, "sha256": _sha256(path)}
-            for path, count in zip(traces.paths, line_counts, strict=True)
-        ],
-        "steps": result.steps,
-        "tokens": result.tokens,
-        "seconds": round(result.seconds, 1),
-        "stopped": result.stopped,
-        "train_nats": round(result.train_nats, 4),
-        "validation_nats": round(result.validation_nats, 4),
-        "cyclic_pdus": sum(b.cycle_ns > 0 for b in bounds.values()),
+        "tokenizer": settings.tokenizer,
+        "body": msgspec.to_builtins(settings.body),
+        "recipe": msgspec.to_builtins(settings.recipe),
+        "steps": outcome.steps,
+        "tokens": outcome.tokens,
+        "seconds": round(outcome.seconds, 1),
+        "flops": outcome.flops,
+        "stopped": outcome.stopped,
+        "train_nats": round(outcome.train_nats, 4),
+        "validation_nats": round(outcome.validation_nats, 4),
+        "validation_nats_per_line": round(outcome.validation_nats_per_line, 4),
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

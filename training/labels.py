@@ -7,7 +7,7 @@ import msgspec
 
 from ecustream.errors import InputError
 
-__all__ = ["Context", "Label", "encode", "read_context", "read_labels"]
+__all__ = ["Context", "Label", "beside", "encode", "read_context", "read_labels"]
 
 
 class Label(msgspec.Struct, frozen=True):
@@ -63,6 +63,11 @@ class Context(msgspec.Struct, frozen=True):
 
 
 Row = TypeVar("Row", Label, Context)
+
+
+def beside(trace: Path, what: str) -> Path:
+    """The file that says something of a trace: X.labels.jsonl of X.pcapng.gz for "labels"."""
+    return trace.with_name(f"{trace.name.split('.', 1)[0]}.{what}.jsonl")
 
 
 def encode(row: Label | Context) -> bytes:

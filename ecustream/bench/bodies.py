@@ -18,6 +18,7 @@ from ecustream.scoring.fields import FieldsTokenizer
 from ecustream.scoring.manifest import read_bundle
 from ecustream.scoring.network import AnyNetwork, Surprisal
 from ecustream.scoring.scorer import Scorer
+from ecustream.scoring.tokenizer import LineTokenizer
 from ecustream.traffic import STATE_NORMAL, Line, Stream
 
 __all__ = ["BODIES", "Body", "BodySize", "Lane", "bundle_body", "random_body", "simulated_lines"]
@@ -103,7 +104,7 @@ def random_body(name: str, seed: int = 0) -> Body:
     if size.tokens_per_line == FIELDS_TOKENS_PER_LINE:
         names = size.vocab - FieldsTokenizer({}).vocabulary_size
         cycles = {f"PDU_{i:02}": _CYCLES_MS[i % len(_CYCLES_MS)] * 1_000_000 for i in range(names)}
-        open_lane = _lines_lanes(cycles, seed)
+        open_lane = _lines_lanes(lambda: FieldsTokenizer(cycles), cycles, seed)
     else:
         ids = np.random.default_rng(seed).integers(0, size.vocab, _LINES * size.tokens_per_line)
 
@@ -121,7 +122,7 @@ def bundle_body(path: Path, seed: int = 0) -> Body:
         BundleError: the bundle cannot be used.
     """
     files = read_bundle(path)
-    Bundle(files)  # refuses what is damaged or does not fit, in its own words
+    bundle = Bundle(files)  # refuses what is damaged or does not fit, in its own words
     info = files.info
     return Body(
         str(path),
@@ -129,8 +130,8 @@ def bundle_body(path: Path, seed: int = 0) -> Body:
         load_safetensors(files.data["model.safetensors"]),
         info.window_tokens,
         info.receptive_field_tokens,
-        FIELDS_TOKENS_PER_LINE,
-        _lines_lanes({pdu.key: pdu.cycle_ns for pdu in info.pdus}, seed),
+        max(1, round(info.tokens_per_line)),
+        _lines_lanes(bundle.new_tokenizer, {pdu.key: pdu.cycle_ns for pdu in info.pdus}, seed),
     )
 
 
@@ -220,9 +221,11 @@ class _TokensLane:
         return [self._network.score(part, [(self._state, len(part))]) for part in parts]
 
 
-def _lines_lanes(cycles_ns: Mapping[str, int], seed: int) -> Callable[[AnyNetwork], Lane]:
+def _lines_lanes(
+    new_tokenizer: Callable[[], LineTokenizer], cycles_ns: Mapping[str, int], seed: int
+) -> Callable[[AnyNetwork], Lane]:
     lines = simulated_lines(cycles_ns, _LINES, seed)
-    return lambda network: _LinesLane(Scorer(network, lambda: FieldsTokenizer(cycles_ns)), lines)
+    return lambda network: _LinesLane(Scorer(network, new_tokenizer), lines)
 
 
 def _config(size: BodySize) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
 from ecustream.errors import BundleError, ConfigError
-from ecustream.scoring.fields import FieldsTokenizer
 from ecustream.scoring.manifest import BundleFiles, read_bundle
 from ecustream.scoring.network import AnyNetwork
 from ecustream.scoring.networks import open_network
 from ecustream.scoring.scorer import Scorer
+from ecustream.scoring.tokenizer import LineTokenizer
+from ecustream.scoring.tokenizers import open_tokenizer
 from ecustream.stages import StageClock
 from ecustream.traffic import Stream
-from ecustream.units import duration
 
 __all__ = ["Bundle", "load_bundle"]
 
@@ -49,8 +49,6 @@ class Bundle:
         self.path = files.path
         self.info = files.info
         self._device, self._dtype = device or torch.device("cpu"), dtype
-        if self.info.tokenizer != FieldsTokenizer.name:
-            raise BundleError(f"{self.path}: bundle.json names an unknown tokenizer {self.info.tokenizer!r}")
         try:
             config = json.loads(files.data["config.json"])
         except (ValueError, RecursionError) as error:
@@ -60,6 +58,8 @@ class Bundle:
         except (ValueError, KeyError, SafetensorError) as error:
             raise BundleError(f"{self.path}: model.safetensors cannot be read: {error}") from None
         try:
+            text = files.data["tokenizer.json"].decode(errors="replace")
+            self._tokenizer = open_tokenizer(self.info, text)
             self.network: AnyNetwork = self._on_device(
                 open_network,
                 config,
@@ -76,15 +76,11 @@ class Bundle:
                     f"bundle.json has window_tokens {self.info.window_tokens}, the model a window of {window}"
                 )
             self._kind = str(config.get("model_type", "qwen2"))
-            tokenizer = self.new_tokenizer()
-            tokenizer.check_json(files.data["tokenizer.json"].decode(errors="replace"))
-            if tokenizer.vocabulary_size != self.network.vocab:
-                theirs = f"{tokenizer.vocabulary_size} tokens, the model has {self.network.vocab}"
-                raise BundleError(f"bundle.json lists {theirs}")
+            tokens = self._tokenizer.vocabulary_size
+            if tokens != self.network.vocab:
+                raise BundleError(f"the tokenizer has {tokens} tokens, the model {self.network.vocab}")
         except BundleError as error:
             raise BundleError(f"{self.path}: {error}") from None
-        self._words: FieldsTokenizer | None = None
-        self._names: dict[str, str] = {}
 
     def warm_up(self) -> None:
         """See `Network.warm_up`.
@@ -106,9 +102,9 @@ class Bundle:
                 f'the model does not run on {self._device}: {why}; scoring.device = "cpu" does without it'
             ) from error
 
-    def new_tokenizer(self) -> FieldsTokenizer:
+    def new_tokenizer(self) -> LineTokenizer:
         """A tokenizer in its initial state, for one stream."""
-        return FieldsTokenizer({pdu.key: pdu.cycle_ns for pdu in self.info.pdus})
+        return self._tokenizer.fresh()
 
     @property
     def served(self) -> str:
@@ -128,14 +124,7 @@ class Bundle:
 
     def expectation(self, token: int, stream: Stream) -> str | None:
         """What a token means for a line of `stream`, in words; None where it means nothing to people."""
-        if self._words is None:
-            self._words = self.new_tokenizer()
-            self._names = {pdu.key: pdu.name for pdu in self.info.pdus}
-        key = self._words.key_of(token)
-        if key is not None:
-            return self._names[key]
-        delta_ns = self._words.delta_ns_of(token, self._words.cycle_ns_of(stream.key))
-        return None if delta_ns is None else duration(delta_ns)
+        return self._tokenizer.words(token, stream)
 
 
 def load_bundle(path: Path) -> Bundle:

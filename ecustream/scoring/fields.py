@@ -1,77 +1,59 @@
 """The `fields` tokenizer: a line as one token for its name and one for its delta time.
 
 A line becomes `[state] name delta`; the state token stands only where the activity state changes. The
-delta token is `asinh((delta / cycle - 1) / 0.02)` in 128 bins where the PDU has a learned cycle, which
-resolves 0.3 % of the cycle at nominal (the middle of bin 32) and covers 0 to 9,000 cycles; without a
-cycle it is one of 64 logarithmic bins of the delta itself, 1 µs to 1,000 s.
+delta token is the bin of `ecustream.scoring.deltas`.
 """
 
-import math
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ecustream.errors import BundleError
 from ecustream.scores import FIELD_DELTA, FIELD_NAME, FIELD_STATE
+from ecustream.scoring.deltas import BIN_NAMES, NO_DELTA, bins_of, deltas_of, middle_ns
+from ecustream.scoring.seen_streams import SeenStreams
+from ecustream.scoring.tokenizer import UNKNOWN_TOKEN, Encoded
+from ecustream.scoring.word_level import PAD_TEXT, UNKNOWN_TEXT, read_vocabulary, word_level_json
 from ecustream.traffic import ACTIVITY_STATES, Line, Stream
+from ecustream.units import duration
 
-__all__ = ["UNKNOWN_TOKEN", "Encoded", "FieldsTokenizer"]
+__all__ = ["FieldsTokenizer"]
 
-_RELATIVE_BINS = 128
-_LOG_BINS = 64
-_SHARPNESS = 0.02
-# The cycle itself lies in the middle of a bin; otherwise PDUs that are on time would halve between two.
-_NOMINAL_BIN = 32
-_BIN = math.asinh(1 / _SHARPNESS) / _NOMINAL_BIN
-_LOW = -_NOMINAL_BIN * _BIN
-_LOG_LOW_NS, _LOG_HIGH_NS = 1e3, 1e12
-_SPECIALS = ("<pad>", "<unk>", "<delta:none>")
-_UNSEEN = -1
-UNKNOWN_TOKEN = 1
+_SPECIALS = (PAD_TEXT, UNKNOWN_TEXT, f"<delta:{BIN_NAMES[NO_DELTA]}>")
 _DELTA_NONE = 2
 
 
-class Encoded:
-    """A chunk of n lines as m token ids: `ids` and `fields` of shape (m,), `line_of` each token's line."""
-
-    __slots__ = ("fields", "ids", "line_of")
-
-    def __init__(
-        self, ids: npt.NDArray[np.int64], fields: npt.NDArray[np.int64], line_of: npt.NDArray[np.int64]
-    ) -> None:
-        self.ids = ids
-        self.fields = fields
-        self.line_of = line_of
-
-
 class FieldsTokenizer:
-    """Lines to token ids, remembering the activity state from chunk to chunk.
+    """Lines to token ids, remembering the activity state from chunk to chunk; see `LineTokenizer`.
 
     Args:
         cycles_ns: learned cycle of every known PDU key; 0 where it has none. The order gives the ids.
+        names: PDU names by key, for people; a key that is not there stands for itself.
     """
 
     name = "fields"
 
-    def __init__(self, cycles_ns: Mapping[str, int]) -> None:
+    def __init__(self, cycles_ns: Mapping[str, int], names: Mapping[str, str] | None = None) -> None:
         self._cycles = dict(cycles_ns)
+        self._names = dict(names or {})
         self._first_state = len(_SPECIALS)
-        self._first_relative = self._first_state + len(ACTIVITY_STATES)
-        self._first_log = self._first_relative + _RELATIVE_BINS
-        self._first_name = self._first_log + _LOG_BINS
+        self._first_delta = self._first_state + len(ACTIVITY_STATES)
+        self._first_name = self._first_delta + NO_DELTA
         self._name_of_key = {key: self._first_name + i for i, key in enumerate(self._cycles)}
         self._keys = list(self._cycles)
         self._state: int | None = None
-        # One row a Stream.index, grown as streams appear.
-        self._stream_name = np.zeros(0, dtype=np.int64)
-        self._stream_cycle = np.zeros(0, dtype=np.float64)
+        self._streams = SeenStreams(self._facts, 2)
 
     @property
     def vocabulary_size(self) -> int:
         """Number of token ids."""
         return self._first_name + len(self._keys)
+
+    def fresh(self) -> Self:
+        """Another one with the same vocabulary, in its initial state."""
+        return type(self)(self._cycles, self._names)
 
     def knows(self, stream: Stream) -> bool:
         """Whether the stream's key has a name token of its own."""
@@ -87,16 +69,16 @@ class FieldsTokenizer:
         if not count:
             none = np.empty(0, dtype=np.int64)
             return Encoded(none, none, none)
-        streams = np.array([line.stream.index for line in lines])
-        self._learn(lines, streams)
-        deltas = np.array([-1.0 if line.delta_ns is None else line.delta_ns for line in lines])
+        names, cycles = self._streams.of(lines)
+        bins = bins_of(deltas_of(lines), cycles)
         states = np.array([-1 if self._state is None else self._state, *(line.state for line in lines)])
         changed = np.flatnonzero(states[1:] != states[:-1])
         self._state = int(states[-1])
         # Two tokens a line; where the state changes, a third before them.
         ids, fields = np.empty((count, 2), dtype=np.int64), np.empty((count, 2), dtype=np.int64)
-        ids[:, 0], fields[:, 0] = self._stream_name[streams], FIELD_NAME
-        ids[:, 1], fields[:, 1] = self._delta_ids(deltas, self._stream_cycle[streams]), FIELD_DELTA
+        ids[:, 0], fields[:, 0] = names, FIELD_NAME
+        ids[:, 1], fields[:, 1] = bins + self._first_delta, FIELD_DELTA
+        ids[bins == NO_DELTA, 1] = _DELTA_NONE
         line_of = np.arange(2 * count) // 2
         if not len(changed):
             return Encoded(ids.ravel(), fields.ravel(), line_of)
@@ -106,68 +88,39 @@ class FieldsTokenizer:
             np.insert(line_of, 2 * changed, changed),
         )
 
-    def _learn(self, lines: Sequence[Line], streams: npt.NDArray[np.int64]) -> None:
-        new = int(streams.max()) + 1 - len(self._stream_name)
-        # A stream first seen in lines that were skipped has a lower index than some that came before it.
-        if new <= 0 and int(self._stream_name[streams].min()) != _UNSEEN:
-            return
-        self._stream_name = np.pad(self._stream_name, (0, max(0, new)), constant_values=_UNSEEN)
-        self._stream_cycle = np.pad(self._stream_cycle, (0, max(0, new)))
-        for stream in {line.stream.index: line.stream for line in lines}.values():
-            self._stream_name[stream.index] = self._name_of_key.get(stream.key, UNKNOWN_TOKEN)
-            self._stream_cycle[stream.index] = self._cycles.get(stream.key, 0)
+    def _facts(self, stream: Stream) -> tuple[int, int]:
+        return self._name_of_key.get(stream.key, UNKNOWN_TOKEN), self._cycles.get(stream.key, 0)
 
-    def _delta_ids(
-        self, deltas: npt.NDArray[np.float64], cycles: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.int64]:
-        cyclic = cycles > 0
-        ids = self._log_ids(deltas) if not cyclic.all() else np.empty(len(deltas), dtype=np.int64)
-        if cyclic.any():
-            relative = np.arcsinh((deltas / np.where(cyclic, cycles, 1.0) - 1) / _SHARPNESS)
-            bins = np.clip(np.rint((relative - _LOW) / _BIN), 0, _RELATIVE_BINS - 1)
-            np.copyto(ids, (bins + self._first_relative).astype(np.int64), where=cyclic)
-        ids[deltas < 0] = _DELTA_NONE
-        return ids
+    def fields_of_tokens(self) -> npt.NDArray[np.int64]:
+        """The field that each token id can be of, shape (vocabulary,); -1 for padding."""
+        fields = np.full(self.vocabulary_size, FIELD_NAME)
+        fields[0] = -1
+        fields[_DELTA_NONE] = fields[self._first_delta : self._first_name] = FIELD_DELTA
+        fields[self._first_state : self._first_delta] = FIELD_STATE
+        return fields
 
-    def _log_ids(self, deltas: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        logs = np.log(np.maximum(deltas, _LOG_LOW_NS) / _LOG_LOW_NS) / math.log(_LOG_HIGH_NS / _LOG_LOW_NS)
-        return self._first_log + np.clip(logs * _LOG_BINS, 0, _LOG_BINS - 1).astype(np.int64)
-
-    def delta_ns_of(self, token: int, cycle_ns: int) -> float | None:
-        """The delta time in the middle of a delta token's bin; None for a token that is not a delta."""
-        if self._first_relative <= token < self._first_log:
-            middle = _LOW + (token - self._first_relative) * _BIN
-            return cycle_ns * (1 + _SHARPNESS * math.sinh(middle))
-        if self._first_log <= token < self._first_name:
-            fraction = (token - self._first_log + 0.5) / _LOG_BINS
-            return _LOG_LOW_NS * float((_LOG_HIGH_NS / _LOG_LOW_NS) ** fraction)
-        return None
-
-    def cycle_ns_of(self, key: str) -> int:
-        """The learned cycle of a PDU key; 0 where it has none or is not known."""
-        return self._cycles.get(key, 0)
-
-    def key_of(self, token: int) -> str | None:
-        """The PDU key of a name token; None for any other token."""
+    def words(self, token: int, stream: Stream) -> str | None:
+        """A PDU's name, or a delta time in the cycle of the line's PDU; None for any other token."""
         at = token - self._first_name
-        return self._keys[at] if 0 <= at < len(self._keys) else None
+        if 0 <= at < len(self._keys):
+            return self._names.get(self._keys[at], self._keys[at])
+        delta_bin = token - self._first_delta
+        middle = None if at >= 0 else middle_ns(delta_bin, self._cycles.get(stream.key, 0))
+        return None if middle is None else duration(middle)
 
     def vocabulary(self) -> dict[str, int]:
         """Token texts to ids, for `tokenizer.json`."""
         texts = [
             *_SPECIALS,
             *(f"<state:{state}>" for state in ACTIVITY_STATES),
-            *(f"<delta:relative:{i}>" for i in range(_RELATIVE_BINS)),
-            *(f"<delta:log:{i}>" for i in range(_LOG_BINS)),
+            *(f"<delta:{name}>" for name in BIN_NAMES[:NO_DELTA]),
             *(f"<pdu:{key}>" for key in self._keys),
         ]
         return {text: i for i, text in enumerate(texts)}
 
     def to_json(self) -> str:
         """`tokenizer.json`: a word-level tokenizer of the tokenizers library over the token texts."""
-        tokenizer = Tokenizer(models.WordLevel(self.vocabulary(), unk_token=_SPECIALS[UNKNOWN_TOKEN]))
-        tokenizer.pre_tokenizer = pre_tokenizers.Split("\n", "removed")
-        return str(tokenizer.to_str(pretty=False))
+        return word_level_json(self.vocabulary())
 
     def check_json(self, text: str) -> None:
         """Refuse a `tokenizer.json` that gives other ids than this tokenizer.
@@ -175,9 +128,5 @@ class FieldsTokenizer:
         Raises:
             BundleError: it is damaged or belongs to other PDUs.
         """
-        try:
-            vocabulary = Tokenizer.from_str(text).get_vocab()
-        except Exception as error:  # the tokenizers library raises bare Exception
-            raise BundleError(f"tokenizer.json: {error}") from None
-        if vocabulary != self.vocabulary():
+        if read_vocabulary(text) != self.vocabulary():
             raise BundleError("tokenizer.json: its vocabulary is not that of bundle.json")

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ecustream.scores import FIELDS, ScoreBlock
-from ecustream.scoring.fields import Encoded, FieldsTokenizer
 from ecustream.scoring.network import AnyNetwork, StreamState, Surprisal
+from ecustream.scoring.tokenizer import Encoded, LineTokenizer
 from ecustream.stages import StageClock
 from ecustream.traffic import Line
 
@@ -20,7 +20,7 @@ Ids = npt.NDArray[np.int64]
 class ScoredStream:
     """What is remembered of one stream: one interface's traffic, or one trace's."""
 
-    def __init__(self, tokenizer: FieldsTokenizer, state: StreamState) -> None:
+    def __init__(self, tokenizer: LineTokenizer, state: StreamState) -> None:
         self.tokenizer = tokenizer
         self.state = state
 
@@ -42,7 +42,7 @@ class Scorer:
     def __init__(
         self,
         network: AnyNetwork,
-        new_tokenizer: Callable[[], FieldsTokenizer],
+        new_tokenizer: Callable[[], LineTokenizer],
         clock: StageClock | None = None,
     ) -> None:
         self._network = network
@@ -100,9 +100,22 @@ class Scorer:
         expected = np.full((count, len(FIELDS)), -1, dtype=np.int64)
         field_nats[encoded.line_of, encoded.fields] = said.nats
         expected[encoded.line_of, encoded.fields] = said.best
+        if np.count_nonzero(expected >= 0) < len(said.best):
+            _add_up(field_nats, expected, encoded, said.nats)
         tokens = np.bincount(encoded.line_of, minlength=count)
         # A line is warming if its first token could not yet look back as far as in a long stream.
         first_token = np.cumsum(tokens) - tokens + seen
         return ScoreBlock(
             list(lines), field_nats, tokens, expected, first_token < self._network.warming_tokens
         )
+
+
+def _add_up(
+    field_nats: npt.NDArray[np.float32], expected: Ids, encoded: Encoded, nats: npt.NDArray[np.float32]
+) -> None:
+    """Where a field has several tokens, put the sum of their nats, and that no one token was expected."""
+    cells = encoded.line_of * field_nats.shape[1] + encoded.fields
+    several = (np.bincount(cells, minlength=field_nats.size) > 1).reshape(field_nats.shape)
+    sums = np.bincount(cells, nats, field_nats.size).reshape(field_nats.shape)
+    field_nats[several] = sums[several]
+    expected[several] = -1

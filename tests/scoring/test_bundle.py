@@ -76,13 +76,14 @@ def test_a_bundle_says_in_words_what_a_token_means(path: Path) -> None:
     """A name token is the PDU's name, a delta token a time in the cycle of the line's PDU."""
     bundle = load_bundle(path)
     fast = make_stream(0, "fast")
-    tokens = bundle.new_tokenizer().vocabulary()
+    tokens = Tokenizer.from_file(str(path / "tokenizer.json")).get_vocab()
     assert bundle.expectation(tokens["<pdu:slow>"], fast) == "SLOW"
     # Bin 32 begins at the cycle itself.
     assert bundle.expectation(tokens["<delta:relative:32>"], fast) == "10.0 ms"
     assert bundle.expectation(tokens["<delta:relative:32>"], make_stream(1, "slow")) == "1.00 s"
     assert bundle.expectation(tokens["<unk>"], fast) is None
     assert bundle.expectation(tokens["<state:1>"], fast) is None
+    assert bundle.expectation(-1, fast) is None
 
 
 def test_tokenizers_of_a_bundle_share_no_state(path: Path) -> None:
@@ -190,9 +191,9 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_tokenizer_is_refused(tmp_path: Path) -> None:
     """A bundle of a later release with another tokenizer is not read with this one."""
     info = bundle_info()
-    info.tokenizer = "bpe"
+    info.tokenizer = "words"
     write_bundle(tmp_path / "b", info, bundle_files())
-    assert "bundle.json names an unknown tokenizer 'bpe'" in refusal(tmp_path / "b")
+    assert "bundle.json names an unknown tokenizer 'words'" in refusal(tmp_path / "b")
 
 
 def resigned(path: Path, changes: Mapping[str, bytes], pdus: list[BundlePdu] = PDUS) -> str:
@@ -207,7 +208,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         tmp_path / "a",
         {name: bundle_files(names=5)[name] for name in ("config.json", "model.safetensors")},
     )
-    assert f"bundle.json lists {198 + 3} tokens, the model has {198 + 5}" in sentence
+    assert f"the tokenizer has {198 + 3} tokens, the model {198 + 5}" in sentence
     sentence = resigned(tmp_path / "b", {}, [*PDUS[:2], BundlePdu("other", "OTHER", "ETH1")])
     assert "tokenizer.json: its vocabulary is not that of bundle.json" in sentence
 

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from ecustream.errors import BundleError
 from ecustream.scores import FIELD_DELTA, FIELD_NAME, FIELD_STATE
+from ecustream.scoring.deltas import middle_ns
 from ecustream.scoring.fields import FieldsTokenizer
 from ecustream.traffic import Line, Stream
 from tests.scoring.tiny import CYCLES_NS, make_line, make_lines, make_stream
@@ -19,6 +20,9 @@ FAST, SLOW, ON_EVENT, STRANGER, _ = STREAMS
 UNKNOWN = 1
 EDGE = 1e-9
 """A delta time closer to the edge of its bin than this may round to either side."""
+
+
+FIRST_DELTA = 6
 
 
 def delta_token(delta_ns: int, stream: Stream = FAST) -> int:
@@ -104,7 +108,7 @@ def test_near_the_cycle_a_delta_is_resolved_to_a_third_of_a_percent(off_ns: int,
 def test_a_cyclic_delta_is_read_back_within_its_bin(delta_ns: int) -> None:
     """The middle of a bin is off by at most half its width: 0.15 % of the cycle at nominal, 7.5 % far off."""
     cycle_ns = CYCLES_NS["fast"]
-    back = FieldsTokenizer(CYCLES_NS).delta_ns_of(delta_token(min(delta_ns, 9_000 * cycle_ns)), cycle_ns)
+    back = middle_ns(delta_token(min(delta_ns, 9_000 * cycle_ns)) - FIRST_DELTA, cycle_ns)
     off = min(delta_ns, 9_000 * cycle_ns) / cycle_ns - 1
     assert back == pytest.approx((1 + off) * cycle_ns, abs=0.075 * (0.02**2 + off**2) ** 0.5 * cycle_ns)
 
@@ -113,25 +117,42 @@ def test_a_cyclic_delta_is_read_back_within_its_bin(delta_ns: int) -> None:
 @given(st.integers(1000, 10**12))
 def test_a_delta_without_a_cycle_is_read_back_within_its_bin(delta_ns: int) -> None:
     """The middle of a logarithmic bin is off by at most half of one of 64 of nine decades."""
-    back = FieldsTokenizer(CYCLES_NS).delta_ns_of(delta_token(delta_ns, ON_EVENT), 0)
+    back = middle_ns(delta_token(delta_ns, ON_EVENT) - FIRST_DELTA, 0)
     assert back == pytest.approx(delta_ns, rel=10 ** (9 / 128) - 1 + 1e-9)
 
 
-def test_every_token_can_be_read_back_as_what_it_is() -> None:
-    """Each id is a delta time, a PDU, or neither, and delta times rise with their id."""
+def test_every_token_says_what_it_is_or_nothing() -> None:
+    """Names and delta times have words, in the cycle of the line's PDU; specials and states have none."""
+    tokenizer = FieldsTokenizer(CYCLES_NS, {"fast": "ESC_03"})
+    words = [tokenizer.words(token, FAST) for token in range(-1, tokenizer.vocabulary_size + 1)][1:-1]
+    assert words[198:] == ["ESC_03", "slow", "on_event"]
+    assert words[:6] == [None] * 6
+    assert None not in words[6:]
+    assert (words[6 + 32], tokenizer.words(6 + 32, SLOW)) == ("10.0 ms", "1.00 s")
+    assert words[134 + 63] == tokenizer.words(134 + 63, SLOW) == "850.53 s"
+    assert [tokenizer.words(token, FAST) for token in (-1, tokenizer.vocabulary_size)] == [None, None]
+
+
+@settings(max_examples=30, deadline=None)
+@given(LINES)
+def test_tokens_have_the_fields_that_are_told_of_them(lines: list[Line]) -> None:
+    """Each token of a line is of the one field that `fields_of_tokens` says."""
     tokenizer = FieldsTokenizer(CYCLES_NS)
-    tokens = range(tokenizer.vocabulary_size)
-    deltas = [tokenizer.delta_ns_of(token, 10_000_000) for token in tokens]
-    keys = [tokenizer.key_of(token) for token in tokens]
-    assert [key for key in keys if key] == list(CYCLES_NS)
-    assert not any(key and delta for key, delta in zip(keys, deltas, strict=True))
-    cyclic, logarithmic = deltas[6:134], deltas[134:198]
-    for values in (cyclic, logarithmic):
-        known = [value for value in values if value is not None]
-        assert len(known) == len(values)
-        assert known == sorted(known)
-    assert {tokenizer.delta_ns_of(t, 10_000_000) for t in tokens if t not in range(6, 198)} == {None}
-    assert [tokenizer.cycle_ns_of(key) for key in [*CYCLES_NS, "stranger"]] == [*CYCLES_NS.values(), 0]
+    encoded = tokenizer.encode(lines)
+    fields = tokenizer.fields_of_tokens()
+    assert fields.shape == (tokenizer.vocabulary_size,)
+    assert fields[encoded.ids].tolist() == encoded.fields.tolist()
+
+
+def test_a_fresh_one_has_the_vocabulary_and_no_memory() -> None:
+    """It gives the same tokens and words from the start, whatever the first has been through."""
+    first = FieldsTokenizer(CYCLES_NS, {"fast": "ESC_03"})
+    lines = make_lines([(FAST, None, 1), (SLOW, None, 1), (STRANGER, 5, 1)])
+    ids = first.encode(lines).ids.tolist()
+    fresh = first.fresh()
+    assert fresh.encode(lines).ids.tolist() == ids != first.encode(lines).ids.tolist()
+    assert fresh.vocabulary_size == first.vocabulary_size
+    assert fresh.words(198, FAST) == "ESC_03"
 
 
 @settings(max_examples=30, deadline=None)

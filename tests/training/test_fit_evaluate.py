@@ -7,14 +7,16 @@ import pytest
 
 from ecustream.errors import InputError, OutputError
 from ecustream.scoring.bundle import load_bundle
+from training.bodies import Body
 from training.evaluate import evaluate, render
-from training.fit import fit
-from training.pretrain import PretrainConfig
+from training.fit import FitSettings, fit
+from training.recipe import Recipe
 from training.simulate import draw_vehicle, write_trace
 from training.traces import Traces
 
-TINY = PretrainConfig(
-    hidden=32, layers=1, heads=2, inner=32, window=32, max_steps=4, max_seconds=60, evaluate_every=2
+TINY = FitSettings(
+    body=Body(hidden=32, layers=1, heads=2, inner=32, window=32),
+    recipe=Recipe(max_steps=4, max_seconds=60, evaluate_every=2),
 )
 
 

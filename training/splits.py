@@ -1,0 +1,82 @@
+"""Which lines train, which validate and which test; never by overlapping or shuffled windows."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ecustream.errors import ConfigError
+from training.shards import Piece, Shards
+
+__all__ = ["Part", "Split", "split"]
+
+
+class Part(NamedTuple):
+    """Consecutive lines of one drive: first_line:stop_line of its shards."""
+
+    first_line: int
+    stop_line: int
+
+
+class Split(NamedTuple):
+    """Parts that share no line."""
+
+    train: list[Part]
+    validation: list[Part]
+    test: list[Part]
+
+
+def split(
+    shards: Shards,
+    shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    by: Literal["time", "drive"] = "time",
+) -> Split:
+    """Split drives into parts to train, validate and test with.
+
+    Args:
+        shards: the drives.
+        shares: of the lines, for training, validation and test.
+        by: `time` cuts every drive, its beginning for training and its end for test; a part that would have
+            no line is left out. `drive` leaves drives whole and holds out the last ones: as near to the
+            shares as whole drives allow, at least one each for validation and for test.
+
+    Raises:
+        ConfigError: the shares are not positive or do not add up to 1, or there are fewer than three drives
+            to split by drive.
+    """
+    if not all(share > 0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
+        given = ", ".join(f"{share:g}" for share in shares)
+        raise ConfigError(
+            f"the shares of training, validation and test must be positive and add up to 1: {given}"
+        )
+    ends = [shares[0], shares[0] + shares[1]]
+    if by == "time":
+        return _by_time(shards.pieces, ends)
+    if by == "drive":
+        return _by_drive(shards.pieces, ends)
+    raise ConfigError(f"a split is by time or by drive, not by {by}")
+
+
+def _by_time(pieces: Sequence[Piece], ends: Sequence[float]) -> Split:
+    out = Split([], [], [])
+    for piece in pieces:
+        # Cut off instead of rounded, 0.7 + 0.1 of ten lines would be seven.
+        edges = [0, *(round(piece.lines * end) for end in ends), piece.lines]
+        for parts, first, stop in zip(out, edges, edges[1:], strict=False):
+            if first < stop:
+                parts.append(Part(piece.first_line + first, piece.first_line + stop))
+    return out
+
+
+def _by_drive(pieces: Sequence[Piece], ends: Sequence[float]) -> Split:
+    if len(pieces) < 3:
+        raise ConfigError(
+            f"a split by drive needs at least three traces, there {'is' if len(pieces) == 1 else 'are'} "
+            f"{len(pieces)}; split by time"
+        )
+    lines_before = np.cumsum([0, *(piece.lines for piece in pieces)])
+    away = [np.abs(lines_before - end * lines_before[-1]) for end in ends]
+    validation = 1 + int(np.argmin(away[0][1 : len(pieces) - 1]))
+    test = validation + 1 + int(np.argmin(away[1][validation + 1 : len(pieces)]))
+    parts = [Part(piece.first_line, piece.first_line + piece.lines) for piece in pieces]
+    return Split(parts[:validation], parts[validation:test], parts[test:])

@@ -1,0 +1,69 @@
+"""The command `tokenizer`: what each kind of tokenizer makes of traffic."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ecustream.decode.names import NameTable
+from ecustream.errors import OutputError
+from ecustream.traffic import Line
+from training.options import Names, Source
+
+__all__ = ["tokenizer_command"]
+
+
+def tokenizer_command(
+    traces: Annotated[list[Path], typer.Argument(help="Clean traces of one vehicle: captures or CSV.")],
+    kinds: Annotated[
+        str, typer.Option(help="Kinds, separated by commas.")
+    ] = "fields,bpe,bpe-binned,group,row",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that gets KIND.json, as the tokenizers library reads it.")
+    ] = None,
+    names: Names = None,
+    source: Source = None,
+) -> None:
+    """Make tokenizers from the first 70 % of each trace, and say what they make of the last 20 %.
+
+    `fit` and `pretrain` make their own; this is to look at them.
+    """
+    from training.assemble import learn
+    from training.fit import SHARES, learn_tokenizer
+    from training.tokenizers import describe
+    from training.traces import Traces
+
+    read = Traces(traces, None if names is None else NameTable.load(names), source=source)
+    known = learn(read)
+
+    def last() -> Iterator[Sequence[Line]]:
+        for index, batches in read.read("tokenizing", known.cycles_ns):
+            passed, first = 0, int(known.line_counts[index] * (1 - SHARES[2]))
+            for lines in batches:
+                if passed + len(lines) > first:
+                    yield lines[max(0, first - passed) :]
+                passed += len(lines)
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("tokenizer", "vocabulary", "tokens a line", "lines with unknown tokens"):
+        table.add_column(heading, justify="left" if heading == "tokenizer" else "right")
+    for kind in kinds.split(","):
+        tokenizer = learn_tokenizer(read, kind.strip(), known, SHARES[0])
+        report = describe(tokenizer, last)
+        share = f"{100 * report.unknown_lines_share:.3f} %"
+        table.add_row(report.name, f"{report.vocabulary:,}", f"{report.tokens_per_line:.2f}", share)
+        if out is not None:
+            _write(out / f"{report.name}.json", tokenizer.to_json())
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
