@@ -64,14 +64,16 @@ class ScoreBlock:
 
     def row(self, i: int) -> LineScore:
         """Line `i`, as Python numbers."""
-        return next(
-            ScoreBlock(
-                self.lines[i : i + 1],
-                self.field_nats[i : i + 1],
-                self.tokens[i : i + 1],
-                self.expected[i : i + 1],
-                self.warming[i : i + 1],
-            ).rows()
+        return next(self.part(slice(i, i + 1)).rows())
+
+    def part(self, lines: slice) -> "ScoreBlock":
+        """Some of its lines."""
+        return ScoreBlock(
+            self.lines[lines],
+            self.field_nats[lines],
+            self.tokens[lines],
+            self.expected[lines],
+            self.warming[lines],
         )
 
     def rows(self) -> Iterator[LineScore]:

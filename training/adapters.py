@@ -22,7 +22,15 @@ from safetensors.torch import save as save_safetensors
 from ecustream.errors import ConfigError, InputError, OutputError
 from training.lora import Lora
 
-__all__ = ["ADAPTER_FORMAT", "Adapter", "Release", "open_adapter", "releases", "save_adapter"]
+__all__ = [
+    "ADAPTER_FORMAT",
+    "Adapter",
+    "Release",
+    "check_release",
+    "open_adapter",
+    "releases",
+    "save_adapter",
+]
 
 ADAPTER_FORMAT = 1
 _CONFIG, _WEIGHTS, _RELEASE = "adapter_config.json", "adapter_model.safetensors", "release.json"
@@ -62,6 +70,30 @@ class Adapter(NamedTuple):
     lora: Lora
 
 
+def check_release(folder: Path, name: str, parent: str | None) -> None:
+    """Refuse what `save_adapter` would, before there is an adapter to save.
+
+    Args:
+        folder: of all adapters.
+        name: of the release.
+        parent: the release that it is continued from, if any.
+
+    Raises:
+        ConfigError: the release's name cannot be a folder's, or the release is its own parent.
+        OutputError: something that is no adapter is in its place, or it cannot be told.
+    """
+    path = _path(folder, name)
+    if parent == name:
+        raise ConfigError(f"the release {name!r} cannot be continued from itself; give it another name")
+    try:
+        place = folder if folder.exists() and not folder.is_dir() else path
+        foreign = place.exists() and not (place / _RELEASE).is_file()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot write the adapter: {error.strerror}") from None
+    if foreign:
+        raise OutputError(f"{place} exists and is not an adapter; choose another folder or release")
+
+
 def save_adapter(folder: Path, release: Release, lora: Lora) -> Path:
     """Write an adapter whole and then rename it into place; an older one of the release is replaced.
 
@@ -77,11 +109,8 @@ def save_adapter(folder: Path, release: Release, lora: Lora) -> Path:
         ConfigError: the release's name cannot be a folder's, or the release is its own parent.
         OutputError: the folder cannot be written, or something that is no adapter is in its place.
     """
+    check_release(folder, release.name, release.parent)
     path = _path(folder, release.name).absolute()
-    if release.parent == release.name:
-        raise ConfigError(
-            f"the release {release.name!r} cannot be continued from itself; give it another name"
-        )
     files = {
         _CONFIG: json.dumps(lora.config, indent=1, sort_keys=True).encode() + b"\n",
         _WEIGHTS: save_safetensors({k: v.contiguous() for k, v in lora.weights.items()}, {"format": "pt"}),
@@ -189,8 +218,6 @@ def _write(path: Path, files: Mapping[str, bytes]) -> None:
     unique = uuid.uuid4().hex[:8]
     new, old = (path.with_name(f".{path.name}.{what}-{unique}") for what in ("new", "old"))
     try:
-        if path.exists() and not (path / _RELEASE).is_file():
-            raise OutputError(f"{path} exists and is not an adapter; choose another folder or release")
         new.mkdir(parents=True)
         for name, data in files.items():
             (new / name).write_bytes(data)

@@ -2,8 +2,9 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +21,11 @@ from ecustream.scoring.network import AnyNetwork
 from ecustream.scoring.networks import open_network
 from ecustream.scoring.scorer import Scorer
 from ecustream.scoring.tokenizer import LineTokenizer
-from ecustream.traffic import ACTIVITY_STATES
+from ecustream.traffic import ACTIVITY_STATES, Line
 from training.calibrate import IntervalLearner, calibrate
 from training.shards import Shards
-from training.splits import Split
-from training.traces import Traces
+from training.splits import Part, Split
+from training.traces import Traces, lines_between
 from training.warming import warming_tokens
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "learn",
     "learn_known",
     "opened",
+    "read_parts",
     "save_bundle",
     "work_folder",
 ]
@@ -153,37 +155,61 @@ def calibrated(
     tokenizer: LineTokenizer,
     cycles_ns: dict[str, int],
     network: AnyNetwork,
-    share: float,
+    held_out: Sequence[Part],
 ) -> tuple[Calibration, float]:
-    """Calibration from the last `share` of every clean trace, and how many seconds of traffic that was.
+    """Calibration from lines that the network was not trained on, and how many seconds of traffic that was.
 
     Args:
         traces: clean traffic.
         known: what `learn` found in it.
         tokenizer: of the network.
         cycles_ns: for the activity state.
-        network: was not trained on the last `share`.
-        share: 0 to 1; of very long traces the newest lines of that share.
+        network: was not trained on `held_out`.
+        held_out: the ends of traces, or whole ones, their lines numbered through; of very long ones the
+            newest lines count.
     """
-    warm_up = network.warming_tokens
-    budget = _MOST_HELD_OUT_LINES // len(known.line_counts)
     blocks: list[ScoreBlock] = []
-    for index, batches in traces.read("calibrating", cycles_ns):
+    for batches, part in _drives(traces, "calibrating", known, cycles_ns, held_out):
+        first = max(part.first_line, part.stop_line - _MOST_HELD_OUT_LINES // len(held_out))
         scorer = Scorer(network, tokenizer.fresh)
         stream = scorer.open_stream()
-        total = known.line_counts[index]
-        first = max(int(total * (1 - share)), total - budget)
-        count = 0
-        for lines in batches:
-            begin = max(0, first - warm_up - count)
-            count += len(lines)
-            if begin < len(lines):
-                block = scorer.score([(stream, lines[begin:])])[0]
-                if count > first:
-                    blocks.append(block)
+        at = max(0, first - network.warming_tokens)
+        for lines in lines_between(batches, at, part.stop_line):
+            block = scorer.score([(stream, lines)])[0].part(slice(max(0, first - at), None))
+            at += len(lines)
+            if block.lines:
+                blocks.append(block)
     scored = sum(len(block.lines) for block in blocks)
     seconds = 3600 * scored / known.intervals.lines_per_hour()
+    share = sum(part.stop_line - part.first_line for part in held_out) / sum(known.line_counts)
     return calibrate(known.intervals, blocks, share), seconds
+
+
+def read_parts(
+    traces: Traces, title: str, known: Knowledge, parts: Sequence[Part]
+) -> Iterator[Iterator[Sequence[Line]]]:
+    """The lines of parts of clean traces, trace by trace, in batches.
+
+    Args:
+        traces: clean traffic.
+        title: of the progress bar.
+        known: what `learn` found in it.
+        parts: at most one of each trace, their lines numbered through.
+    """
+    for batches, part in _drives(traces, title, known, known.cycles_ns, parts):
+        yield lines_between(batches, part.first_line, part.stop_line)
+
+
+def _drives(
+    traces: Traces, title: str, known: Knowledge, cycles_ns: dict[str, int], parts: Sequence[Part]
+) -> Iterator[tuple[Iterator[Sequence[Line]], Part]]:
+    """Each trace that has a part, as batches of all its lines, and its part, numbered within the trace."""
+    ends = list(accumulate(known.line_counts))
+    for index, batches in traces.read(title, cycles_ns):
+        before = ends[index] - known.line_counts[index]
+        for part in parts:
+            if before <= part.first_line < ends[index]:
+                yield batches, Part(part.first_line - before, part.stop_line - before)
 
 
 def save_bundle(

@@ -7,7 +7,7 @@ import torch
 
 from ecustream.errors import ConfigError
 
-__all__ = ["BODIES", "Body", "new_model"]
+__all__ = ["BODIES", "Body", "check_body", "new_model"]
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +72,9 @@ def new_model(body: Body, vocabulary: int) -> Any:
     Raises:
         ConfigError: the sizes do not fit together.
     """
-    _check(body, vocabulary)
+    if vocabulary < 1:
+        raise ConfigError(f"vocabulary is {vocabulary}, but must be 1 at least")
+    check_body(body)
     if body.kind == "qwen2":
         return _new_qwen2(body, vocabulary)
     return _new_mamba(body, vocabulary)
@@ -129,9 +131,12 @@ def _common(body: Body, vocabulary: int) -> dict[str, Any]:
     }
 
 
-def _check(body: Body, vocabulary: int) -> None:
-    if vocabulary < 1:
-        raise ConfigError(f"vocabulary is {vocabulary}, but must be 1 at least")
+def check_body(body: Body) -> None:
+    """Refuse sizes that do not fit together.
+
+    Raises:
+        ConfigError: the sentence names the key.
+    """
     for key, value in msgspec.to_builtins(body).items():
         if isinstance(value, int) and value < 1:
             raise ConfigError(f"body.{key} is {value}, but must be 1 at least")

@@ -10,25 +10,16 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from ecustream.errors import ConfigError
 
-__all__ = ["Budget", "Plan", "flops_text", "measure_step", "parse_flops", "plan_sentence"]
+__all__ = ["Budget", "flops_text", "measure_step", "parse_flops", "plan_sentence"]
 
 Shape = list[int]
 _UNITS = ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", "ZFLOP")
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """What a run of `steps` steps costs if no budget ends it, of all processes together."""
-
-    flops_per_step: int
-    steps: int
-    flops: int
 
 
 class Budget:

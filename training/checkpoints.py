@@ -67,6 +67,7 @@ class _State(msgspec.Struct):
     recipe: dict[str, Any]
     progress: Progress
     processes: int
+    origin: dict[str, str] = {}
 
 
 class Checkpoint(msgspec.Struct):
@@ -84,10 +85,15 @@ class Checkpoints:
 
     A new one is written under another name and then renamed, so that whoever ends the process at any time
     leaves complete ones only; what was left unfinished is removed when `clean` is called.
+
+    Args:
+        folder: need not exist yet.
+        origin: what the run is made of beside its recipe, as names and values or digests.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, origin: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self.origin = dict(origin or {})
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, oldest first."""
@@ -95,6 +101,15 @@ class Checkpoints:
             return []
         found = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted(int(match[1]) for match in found if match)
+
+    def refuse_others(self) -> None:
+        """Refuse to begin a run where there is another one.
+
+        Raises:
+            OutputError: there are checkpoints.
+        """
+        if self.steps():
+            raise OutputError(f"{self.folder}: holds checkpoints of another run; resume it, or remove them")
 
     def path(self, step: int) -> Path:
         """Folder of a checkpoint."""
@@ -144,7 +159,7 @@ class Checkpoints:
             OutputError: it cannot be written; nothing is left.
         """
         path = self.temporary(progress.step)
-        state = _State(msgspec.to_builtins(recipe), progress, processes)
+        state = _State(msgspec.to_builtins(recipe), progress, processes, self.origin)
         tensors = {"weights": dict(weights), "best": best and dict(best), "optimiser": dict(optimiser)}
         try:
             with (path / "tensors.pt").open("wb") as file:
@@ -155,12 +170,13 @@ class Checkpoints:
                 _flush(file)
         # torch tells of some failed writes as RuntimeError.
         except (OSError, RuntimeError) as error:
-            raise self.failed(progress.step, error) from None
+            self.discard(progress.step)
+            reason = _reason(error)
+            raise OutputError(f"{self.path(progress.step)}: cannot write the checkpoint: {reason}") from None
 
-    def failed(self, step: int, error: Exception) -> OutputError:
-        """Remove a checkpoint that could not be written; gives what is to be raised."""
+    def discard(self, step: int) -> None:
+        """Remove a checkpoint that could not be written whole."""
         shutil.rmtree(self.temporary(step), ignore_errors=True)
-        return OutputError(f"{self.path(step)}: cannot write the checkpoint: {_reason(error)}")
 
     def finish(self, step: int) -> None:
         """Give a checkpoint its name and remove all but the newest two.
@@ -192,7 +208,7 @@ class Checkpoints:
 
         Raises:
             InputError: it is damaged.
-            ConfigError: it is of another recipe.
+            ConfigError: it is of another recipe or origin.
         """
         path = self.path(step)
         try:
@@ -212,6 +228,9 @@ class Checkpoints:
                     f"{path}: was written with recipe.{key} {state.recipe.get(key)}, now it is {mine[key]}; "
                     "start anew in another folder"
                 )
+        for key in self.origin | state.origin:
+            if state.origin.get(key) != self.origin.get(key):
+                raise ConfigError(f"{path}: its {key} is not that of this run; start anew in another folder")
         if recipe.carried and state.processes != processes:
             raise ConfigError(
                 f"{path}: holds the carried state of {state.processes} processes, now there are {processes}"

@@ -9,7 +9,7 @@ is one unknown token, which costs them less than what it hides: look at their sh
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,17 +20,17 @@ from rich.table import Table
 from ecustream.errors import ConfigError
 from ecustream.progress import WorkProgress
 from ecustream.scores import FIELDS
-from ecustream.traffic import Line
-from training.assemble import learn
+from training.assemble import learn, read_parts
 from training.bodies import BODIES, Body
 from training.budget import Budget, flops_text
+from training.fit import learn_tokenizer
 from training.nats import Nats, measure
 from training.pretraining import pretrain
 from training.recipe import Recipe, crop_length
 from training.sharding import shard_clean
 from training.shards import Shards
-from training.splits import Part, Split, split
-from training.tokenizers import KINDS, describe, make_tokenizer
+from training.splits import Part, Split, split_drives
+from training.tokenizers import KINDS, describe
 from training.traces import Traces
 
 __all__ = ["Contender", "Row", "by_frequencies", "compare", "parse_contender", "render"]
@@ -120,27 +120,17 @@ def compare(
         InputError: there is too little traffic, or a training diverges.
     """
     known = learn(traces)
-    cycles = known.cycles_ns
-
-    def batches(start: float, stop: float) -> Iterator[Sequence[Line]]:
-        for index, lines_of in traces.read("reading", cycles):
-            total, at = known.line_counts[index], 0
-            first, last = int(total * start), int(total * stop)
-            for lines in lines_of:
-                piece = lines[max(0, first - at) : max(0, last - at)]
-                at += len(lines)
-                if piece:
-                    yield piece
+    parts = split_drives(known.line_counts, _SHARES)
 
     floor = math.nan
     rows = []
     made: dict[str, tuple[Shards, Split, float]] = {}
     for contender in contenders:
         if contender.tokenizer not in made:
-            tokenizer = make_tokenizer(contender.tokenizer, cycles, lambda: batches(0, _SHARES[0]))
-            shards = shard_clean(traces, tokenizer, cycles, work / contender.tokenizer)
-            unknown = describe(tokenizer, lambda: batches(1 - _SHARES[2], 1)).unknown_lines_share
-            made[contender.tokenizer] = shards, split(shards, _SHARES), unknown
+            tokenizer = learn_tokenizer(traces, contender.tokenizer, known, parts.train)
+            shards = shard_clean(traces, tokenizer, known.cycles_ns, work / contender.tokenizer)
+            last = read_parts(traces, "reading", known, parts.test)
+            made[contender.tokenizer] = shards, parts, describe(tokenizer, last).unknown_lines_share
             if contender.tokenizer == "fields":
                 floor = by_frequencies(shards, made["fields"][1])
         rows.append(_train(contender, *made[contender.tokenizer], recipe, budget_flops))

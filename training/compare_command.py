@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ecustream.decode.names import NameTable
 from ecustream.errors import ConfigError
-from training.options import BudgetFlops, Minutes, Names, Seed, Set, Source, Steps
+from training.options import Minutes, Names, Seed, Set, Source, Steps
 
 __all__ = ["compare_command"]
 
@@ -33,7 +33,12 @@ def compare_command(
     source: Source = None,
     minutes: Minutes = None,
     steps: Steps = None,
-    budget_flops: BudgetFlops = None,
+    budget_flops: Annotated[
+        str | None,
+        typer.Option(
+            help="models: operations that each may spend, such as 1e13, instead of minutes.", metavar="N"
+        ),
+    ] = None,
     overrides: Set = None,
     seed: Seed = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -55,10 +60,13 @@ def compare_command(
 
     with work_folder(None) as work:
         if what == "models":
+            flops = None if budget_flops is None else parse_flops(budget_flops)
             recipe = limited(RECIPES["default"], 5.0 if minutes is None else minutes, steps, seed)
             if steps is None:
-                # Time alone ends what is compared by time.
+                # Time alone ends what is compared by time, and FLOPs alone what is compared by them.
                 recipe = msgspec.structs.replace(recipe, max_steps=1_000_000)
+            if flops is not None and minutes is None:
+                recipe.max_seconds = None
             made = with_keys(overrides or [], recipe=recipe)
             table = None if names is None else NameTable.load(names)
             rows, floor = compare(
@@ -66,7 +74,7 @@ def compare_command(
                 [parse_contender(text) for text in contenders.split(",")],
                 made["recipe"],
                 work,
-                budget_flops=None if budget_flops is None else parse_flops(budget_flops),
+                budget_flops=flops,
                 say=say,
             )
             _show({"rows": rows, "by_frequencies_nats_per_line": floor}, render(rows, floor), as_json)
@@ -81,7 +89,7 @@ def compare_command(
             model,
             traces,
             clean,
-            objectives.split(","),
+            [name.strip() for name in objectives.split(",")],
             made["finetune"],
             made["recipe"],
             work,

@@ -13,10 +13,12 @@ from training.base import open_base
 from training.effects import Effects, effects
 from training.finetune import FinetuneSettings, finetune_model, sequence_length
 from training.lora import open_model
+from training.objectives import make_objective
 from training.recipe import Recipe
 from training.sharding import shard_clean, shard_labelled
 from training.shards import Shards
 from training.splits import split
+from training.watch import Look, NothingGainedError
 
 __all__ = ["ObjectiveRow", "compare_objectives", "render_objectives"]
 
@@ -28,7 +30,8 @@ class ObjectiveRow(msgspec.Struct, kw_only=True):
 
     Attributes:
         objective: its name.
-        steps: that the weights which counted best by validation were chosen from.
+        steps: that the weights which counted best by validation were chosen from; 0 of weights as before,
+            because clean traffic suffered at the first look.
         seconds: of training.
         stopped: what ended it.
         clean_nats: nats a token of clean traffic.
@@ -73,10 +76,13 @@ def compare_objectives(
         say: told each row as it is there.
 
     Raises:
-        InputError: labels are missing, or no labelled line is where effects are measured.
+        ConfigError: there is no such objective, before anything is trained.
+        InputError: labels are missing, or there is too little traffic to measure effects on.
         EcustreamError: see `training.finetune.finetune_model`.
     """
     start = open_base(base)
+    for objective in objectives:
+        make_objective(objective, alpha=settings.alpha, margin_nats=settings.margin_nats)
     annotated = shard_labelled(start.traces(traces, source), start, work / "annotator", "annotator")
     faulty = shard_labelled(start.traces(traces, source), start, work / "labels", "labels")
     quiet = shard_clean(start.traces(clean, source), start.tokenizer, start.cycles_ns, work / "clean")
@@ -97,32 +103,31 @@ def compare_objectives(
             missed=effects(model, _missed(annotated, faulty), parts.test, length),
         )
 
-    rows: list[ObjectiveRow] = []
+    model = open_model(base)
+    quiet_parts = split(quiet, _SHARES).validation
+    clean_nats = Look(quiet, quiet_parts, sequence_length(model, recipe)).loss(model, make_objective("mask"))
+    before = row("(before)", model, 0, 0.0, "", clean_nats)
+    rows = [before]
     for objective in objectives:
-        with WorkProgress(objective, 1.0) as progress:
-            tuned = finetune_model(
-                open_model(base),
-                annotated,
-                parts,
-                msgspec.structs.replace(settings, objective=objective),
-                recipe,
-                clean=(quiet, split(quiet, _SHARES).validation),
-                fields_of_tokens=start.tokenizer.fields_of_tokens(),
-                progress=lambda done, total, text: progress.update(done / total, text),
-            )
-        if not rows:
-            rows.append(row("(before)", open_model(base), 0, 0.0, "", tuned.clean_nats_before))
-        outcome = tuned.outcome
-        rows.append(
-            row(
-                objective,
-                tuned.model,
-                outcome.steps,
-                outcome.seconds,
-                outcome.stopped,
-                tuned.clean_nats_after,
-            )
-        )
+        try:
+            with WorkProgress(objective, 1.0) as progress:
+                tuned = finetune_model(
+                    open_model(base),
+                    annotated,
+                    parts,
+                    msgspec.structs.replace(settings, objective=objective),
+                    recipe,
+                    clean=(quiet, quiet_parts),
+                    fields_of_tokens=start.tokenizer.fields_of_tokens(),
+                    progress=lambda done, total, text: progress.update(done / total, text),
+                )
+        except NothingGainedError as error:
+            # The weights before count, as where clean traffic ends the training later.
+            rows.append(msgspec.structs.replace(before, objective=objective, stopped="clean traffic"))
+            say(f"{objective}: {error}")
+            continue
+        outcome, nats = tuned.outcome, tuned.clean_nats_after
+        rows.append(row(objective, tuned.model, outcome.steps, outcome.seconds, outcome.stopped, nats))
         say(f"{objective}: {outcome.steps} steps in {outcome.seconds:.0f} s, stopped by {outcome.stopped}")
     return rows
 

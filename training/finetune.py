@@ -1,6 +1,5 @@
 """Fine-tuning on labelled traffic: an adapter learns what is new, and to be unsure of known anomalies."""
 
-import hashlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -11,13 +10,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save as save_safetensors
 from torch.utils.data import Dataset
 
-from ecustream.errors import ConfigError, InputError, OutputError
+from ecustream.errors import ConfigError, InputError
 from training.budget import Budget
 from training.carried import Carried
 from training.crops import Crops, Item, Lanes
+from training.digests import traffic_digest, weights_digest
 from training.effects import Effects, effects
 from training.lora import Lora, add_lora, lora_of, merge, quantised
 from training.objectives import make_objective
@@ -51,12 +50,12 @@ class FinetuneSettings(msgspec.Struct, kw_only=True):
             more surprising by more than this share; None: never.
     """
 
-    objective: str = "outlier_exposure"
+    objective: str = "mask"
     alpha: float = 0.5
     margin_nats: float = 5.0
     rank: int = 64
     lora_alpha: int = 64
-    learning_rate: float = 5e-5
+    learning_rate: float = 5e-4
     qlora: bool = False
     replay_share: float = 0.0
     max_clean_rise: float | None = 0.02
@@ -64,10 +63,12 @@ class FinetuneSettings(msgspec.Struct, kw_only=True):
 
 SETTINGS: dict[str, FinetuneSettings] = {
     "default": FinetuneSettings(),
-    "paper": FinetuneSettings(objective="entropy", max_clean_rise=None),
+    "paper": FinetuneSettings(objective="entropy", learning_rate=5e-5, max_clean_rise=None),
 }
-"""Settings by name. "paper" is arXiv 2507.01077: rank 64, learning rate 5e-5, and its regulariser as its
-prose has it, with a weight (its alpha) of 0.5. Its equation 3 taken literally is the objective "paper"."""
+"""Settings by name. "default" is what clean traffic bears: of labelled tokens nothing is learned, neither to
+expect them nor to be unsure. "paper" is arXiv 2507.01077: rank 64, learning rate 5e-5, and its
+regulariser as its prose has it, with a weight (its alpha) of 0.5. Its equation 3 taken literally is the
+objective "paper"."""
 
 
 class Finetuned(NamedTuple):
@@ -109,6 +110,7 @@ def finetune_model(
     budget: Budget | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, text: None,
     report: Callable[[int, float], bool] | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Finetuned:
     """Train an adapter on `split.train` and merge it into the model.
 
@@ -128,12 +130,14 @@ def finetune_model(
         budget: ends the run.
         progress: called as (done, total, text).
         report: called as (step, the objective's loss a line); True ends the run.
+        say: told what the run will cost.
 
     Raises:
         InputError: traffic that is too little, without labels or of another tokenizer; an adapter that does
             not fit; a damaged checkpoint.
-        ConfigError: settings or recipe cannot be, training diverges, or clean traffic suffers at the first
-            look.
+        ConfigError: settings or recipe cannot be, training diverges, or the checkpoint to go on from is of
+            another fine-tuning.
+        NothingGainedError: clean traffic suffers at the first look.
         OutputError: a checkpoint cannot be written.
     """
     check_recipe(recipe)
@@ -157,8 +161,13 @@ def finetune_model(
     data = _data(shards, split.train, recipe, length, settings, replay)
     look = Look(shards, split.validation, length)
     clean_look = Look(*(clean or (shards, split.validation)), length)
-    if work is not None:
-        _claim(work, settings, adapter)
+    origin = {
+        **{f"finetune.{key}": str(value) for key, value in msgspec.to_builtins(settings).items()},
+        "base model": weights_digest(model.state_dict()),
+        "adapter": "none" if adapter is None else weights_digest(adapter.weights),
+        "traffic": traffic_digest(shards, split),
+        "older traffic": "none" if replay is None else traffic_digest(*replay),
+    }
     device = _device()
     model.to(device)
     torch.manual_seed(recipe.seed)
@@ -177,7 +186,9 @@ def finetune_model(
             resume=resume,
             budget=budget,
             progress=progress,
+            origin=origin,
             report=watch.report,
+            say=say,
         )
         outcome = watch.judged(outcome)
         lora = lora_of(tuned)
@@ -215,6 +226,10 @@ def _check(settings: FinetuneSettings, recipe: Recipe, replay: Traffic | None) -
     if recipe.carried and replay is not None:
         raise ConfigError(
             "recipe.carried and replay exclude each other: lanes of one traffic follow each other"
+        )
+    if recipe.carried and settings.objective == "contrastive":
+        raise ConfigError(
+            "recipe.carried and the objective 'contrastive' exclude each other: it compares windows"
         )
     if settings.qlora and not torch.cuda.is_available():
         raise ConfigError("QLoRA needs a CUDA device, and there is none; train without it")
@@ -266,27 +281,6 @@ def _data(
 
     new = crops(shards, parts)
     return new if replay is None else Replay(new, crops(*replay), items, settings.replay_share)
-
-
-def _claim(work: Path, settings: FinetuneSettings, adapter: Lora | None) -> None:
-    """Keep in the folder what is trained there: another objective must not go on with its checkpoints."""
-    start = None if adapter is None else hashlib.sha256(save_safetensors(dict(adapter.weights))).hexdigest()
-    mine = msgspec.json.format(msgspec.json.encode({"settings": settings, "start": start}), indent=1) + b"\n"
-    path = work / "finetune.json"
-    try:
-        if path.is_file():
-            if path.read_bytes() != mine:
-                raise ConfigError(
-                    f"{path}: another fine-tuning was begun in this folder, with other settings or from "
-                    "another adapter; start anew in another folder"
-                )
-            return
-        work.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.{os.getpid()}")
-        new.write_bytes(mine)
-        new.rename(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _device() -> torch.device:

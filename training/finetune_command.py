@@ -50,7 +50,7 @@ def finetune_command(
 ) -> None:
     """Fine-tune a bundle's model on labelled traffic by LoRA, and calibrate it anew on clean traffic."""
     from training.finetune import SETTINGS
-    from training.fit_command import check_work, limited
+    from training.fit_command import check_work
     from training.release import FINETUNING, AdapterShelf, finetune
     from training.settings import chosen, with_keys
 
@@ -64,7 +64,8 @@ def finetune_command(
         tuning.objective = objective
     if replay and not tuning.replay_share:
         tuning.replay_share = 0.3
-    recipe = limited(FINETUNING, minutes, None if minutes is not None else steps, seed)
+    seconds = None if minutes is None else 60 * minutes
+    recipe = msgspec.structs.replace(FINETUNING, seed=seed, max_steps=steps, max_seconds=seconds)
     made = with_keys(overrides or [], finetune=tuning, recipe=recipe)
     tuned = finetune(
         model,
@@ -80,6 +81,7 @@ def finetune_command(
         work=work,
         resume=resume,
         budget=budget_of(budget_flops),
+        say=print,
     )
     if tuned is not None:
         Console().print(effects_table(tuned))

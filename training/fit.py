@@ -1,14 +1,14 @@
 """From clean traces to a calibrated bundle: learn intervals, make shards, train, calibrate, write."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from accelerate import PartialState
 
 from ecustream.progress import WorkProgress
-from ecustream.scoring.manifest import BundleInfo, write_bundle
+from ecustream.scoring.manifest import BundleInfo, refuse_foreign, write_bundle
 from ecustream.scoring.tokenizer import LineTokenizer
 from ecustream.traffic import Line
 from training.assemble import (
@@ -19,19 +19,22 @@ from training.assemble import (
     learn,
     learn_known,
     opened,
+    read_parts,
     save_bundle,
     work_folder,
 )
 from training.base import open_base
-from training.bodies import BODIES, Body
+from training.bodies import BODIES, Body, check_body
 from training.budget import Budget
+from training.checkpoints import Checkpoints
 from training.pretraining import Pretrained, pretrain
-from training.recipe import RECIPES, Recipe
+from training.recipe import RECIPES, Recipe, check_recipe
 from training.sharding import shard_clean
 from training.shards import open_shards
-from training.splits import split
+from training.splits import Part, split, split_drives
 from training.tokenizers import make_tokenizer
 from training.traces import Traces
+from training.trainer import process_state
 
 __all__ = ["PAPER_SHARES", "SHARES", "FitSettings", "fit", "learn_tokenizer", "recalibrate"]
 
@@ -79,7 +82,7 @@ def fit(
         traces: clean traffic of one vehicle.
         out: the bundle's folder; replaced if it is a bundle.
         settings: see there.
-        say: told what was found, sentence by sentence.
+        say: told what was found and what training will cost, sentence by sentence.
         work: keeps token shards and checkpoints, where several processes must all see them; None keeps none.
         resume: go on from the newest checkpoint in `work`.
         budget: of floating-point operations.
@@ -89,11 +92,17 @@ def fit(
 
     Raises:
         InputError: there is no PDU or too little traffic in the traces, or one is damaged or has losses.
-        ConfigError: the settings do not fit.
+        ConfigError: the settings do not fit, or the budget does not cover one step.
         OutputError: `out` or `work` cannot be written.
     """
-    processes = PartialState()
+    processes = process_state()
     first = processes.is_main_process
+    # What can be refused now is, not after hours of reading or training.
+    check_recipe(settings.recipe, processes.num_processes)
+    check_body(settings.body)
+    refuse_foreign(out)
+    if work is not None and not resume:
+        Checkpoints(work / "checkpoints").refuse_others()
     with work_folder(work) as folder:
         known = learn(traces) if first else None
         if known is not None:
@@ -103,22 +112,29 @@ def fit(
                 f"{sum(b.cycle_ns > 0 for b in bounds.values())} of them cyclic, "
                 f"{known.intervals.lines_per_hour() / 3600:,.0f} lines/s"
             )
-            tokenizer = learn_tokenizer(traces, settings.tokenizer, known, settings.shares[0])
+            train = split_drives(known.line_counts, settings.shares, settings.by).train
+            tokenizer = learn_tokenizer(traces, settings.tokenizer, known, train)
             shard_clean(traces, tokenizer, known.cycles_ns, folder / "shards")
         processes.wait_for_everyone()
         shards = open_shards(folder / "shards")
         parts = split(shards, settings.shares, settings.by)
-        with WorkProgress("training", 1000, shown=first) as progress:
-            trained = pretrain(
-                shards,
-                parts,
-                settings.body,
-                settings.recipe,
-                work=folder if work else None,
-                resume=resume,
-                budget=budget,
-                progress=lambda done, total, text: progress.update(1000 * done / total, text),
-            )
+        try:
+            with WorkProgress("training", 1000, shown=first) as progress:
+                trained = pretrain(
+                    shards,
+                    parts,
+                    settings.body,
+                    settings.recipe,
+                    work=folder if work else None,
+                    resume=resume,
+                    budget=budget,
+                    progress=lambda done, total, text: progress.update(1000 * done / total, text),
+                    say=say,
+                )
+        except KeyboardInterrupt:
+            if first:
+                say(_interrupted(work))
+            raise
         if known is None:
             return None
         outcome = trained.outcome
@@ -131,9 +147,7 @@ def fit(
             say("the model learned little in this time; intervals and deadlines judge alone: try --minutes")
         checkpoint = checkpoint_of(trained.model)
         network = opened(checkpoint, settings.body.window, shards, parts)
-        calibration, seconds = calibrated(
-            traces, known, tokenizer, known.cycles_ns, network, settings.shares[2]
-        )
+        calibration, seconds = calibrated(traces, known, tokenizer, known.cycles_ns, network, parts.test)
         say(f"calibrated on {seconds:.0f} s of traffic that the model was not trained on")
         if seconds < _ENOUGH_SECONDS:
             say("that is little: thresholds and deadlines stay wide until more clean traffic is given")
@@ -147,7 +161,7 @@ def fit(
             settings.body.window,
             len(shards.ids) / sum(known.line_counts),
             calibration,
-            _provenance(settings, trained),
+            _provenance(settings, trained, budget),
         )
         say(f"{out}: {len(info.pdus)} PDUs, fingerprint {info.fingerprint}")
         return info
@@ -170,27 +184,29 @@ def recalibrate(traces: Traces, model: Path, out: Path) -> BundleInfo:
     """
     base = open_base(model)
     known = learn_known(traces, model, base.cycles_ns)
-    calibration, _ = calibrated(traces, known, base.tokenizer, base.cycles_ns, base.network, SHARES[2])
+    last = split_drives(known.line_counts, SHARES).test
+    calibration, _ = calibrated(traces, known, base.tokenizer, base.cycles_ns, base.network, last)
     write_bundle(out, base.files.info, {**base.files.data, "calibration.json": as_json(calibration)})
     return base.files.info
 
 
-def learn_tokenizer(traces: Traces, kind: str, known: Knowledge, share: float) -> LineTokenizer:
-    """A tokenizer made from the first `share` of every trace."""
-    cycles = known.cycles_ns
+def learn_tokenizer(traces: Traces, kind: str, known: Knowledge, parts: Sequence[Part]) -> LineTokenizer:
+    """A tokenizer made from parts of the traces."""
 
     def batches() -> Iterator[Sequence[Line]]:
-        for index, lines_of in traces.read("making the tokenizer", cycles):
-            left = int(known.line_counts[index] * share)
-            for lines in lines_of:
-                if left > 0:
-                    yield lines[:left]
-                left -= len(lines)
+        return chain.from_iterable(read_parts(traces, "making the tokenizer", known, parts))
 
-    return make_tokenizer(kind, cycles, batches)
+    return make_tokenizer(kind, known.cycles_ns, batches)
 
 
-def _provenance(settings: FitSettings, trained: Pretrained) -> dict[str, Any]:
+def _interrupted(work: Path | None) -> str:
+    steps = [] if work is None else Checkpoints(work / "checkpoints").steps()
+    if not steps:
+        return "interrupted; nothing is kept of this training"
+    return f"interrupted; --resume goes on from step {steps[-1]}"
+
+
+def _provenance(settings: FitSettings, trained: Pretrained, budget: Budget | None) -> dict[str, Any]:
     outcome = trained.outcome
     return {
         "tokenizer": settings.tokenizer,
@@ -199,7 +215,9 @@ def _provenance(settings: FitSettings, trained: Pretrained) -> dict[str, Any]:
         "steps": outcome.steps,
         "tokens": outcome.tokens,
         "seconds": round(outcome.seconds, 1),
+        "planned_flops": outcome.planned_flops,
         "flops": outcome.flops,
+        "budget_flops": None if budget is None else budget.limit,
         "stopped": outcome.stopped,
         "train_nats": round(outcome.train_nats, 4),
         "validation_nats": round(outcome.validation_nats, 4),

@@ -1,13 +1,17 @@
 """What is true of a trace: its faults and what else happened, intervals in capture time, as JSON lines."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from ecustream.errors import InputError
 
 __all__ = ["Context", "Label", "beside", "encode", "read_context", "read_labels"]
+
+Time = Annotated[int, Meta(ge=0, le=9_000_000_000_000_000_000)]
+"""Nanoseconds since 1970, to the year 2255: what lies beyond does not fit into 64 bits with what is added."""
 
 
 class Label(msgspec.Struct, frozen=True):
@@ -26,8 +30,8 @@ class Label(msgspec.Struct, frozen=True):
         activity: activity state at its start.
     """
 
-    start_ns: int
-    end_ns: int
+    start_ns: Time
+    end_ns: Time
     kind: str
     pdus: list[str] = []
     severity: float | None = None
@@ -52,8 +56,8 @@ class Context(msgspec.Struct, frozen=True):
         unit: for instance `s` or `ms`.
     """
 
-    start_ns: int
-    end_ns: int
+    start_ns: Time
+    end_ns: Time
     kind: str
     name: str
     state: int | None = None

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +83,7 @@ def add_lora(model: Any, rank: int, lora_alpha: int, start: Lora | None = None) 
             lora_dropout=0.0,
             target_modules=list(TARGETS[kind]),
         )
-        return get_peft_model(model, config)
+        return _around(model, config)
     if (theirs := (start.config["r"], start.config["lora_alpha"])) != (rank, lora_alpha):
         raise ConfigError(
             f"the adapter to start from has rank {theirs[0]} and lora_alpha {theirs[1]}, not {rank} and "
@@ -158,11 +159,18 @@ def quantised(model: Any, device: torch.device) -> Any:
     return prepare(twin, use_gradient_checkpointing=False)
 
 
+def _around(model: Any, config: LoraConfig) -> Any:
+    with warnings.catch_warnings():
+        # peft asks transformers by a name that will be gone in its next major version.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        return get_peft_model(model, config)
+
+
 def _restored(model: Any, lora: Lora) -> Any:
     """A peft model around `model` with the weights of `lora`, trainable."""
     try:
         config = LoraConfig(**{**lora.config, "inference_mode": False})
-        peft_model = get_peft_model(model, config)
+        peft_model = _around(model, config)
         found: Any = set_peft_model_state_dict(peft_model, dict(lora.weights))
     except (TypeError, ValueError, RuntimeError, KeyError) as error:
         why = next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from ecustream.errors import InputError
 from ecustream.scores import FIELDS
 from ecustream.scoring.products import fast_products
+from training.crops import windows_of
 from training.shards import Shards
 from training.splits import Part
 
@@ -70,7 +71,7 @@ def measure(
     Raises:
         InputError: no part has so many tokens.
     """
-    starts = _windows(shards, parts, length)
+    starts = windows_of(parts, shards, length)
     if not len(starts):
         raise InputError(
             f"{shards.folder}: too little traffic to measure a model on: "
@@ -96,13 +97,6 @@ def measure(
 
 
 _NATS, _HITS, _TOKENS, _LINES = range(4)
-
-
-def _windows(shards: Shards, parts: Sequence[Part], length: int) -> npt.NDArray[np.int64]:
-    """The first token of every window, one after the other in each part."""
-    bounds = [(int(shards.first_token[p.first_line]), int(shards.first_token[p.stop_line])) for p in parts]
-    starts = [np.arange(first, stop - length + 1, length, dtype=np.int64) for first, stop in bounds]
-    return np.concatenate(starts) if starts else np.empty(0, np.int64)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from training.bodies import Body, new_model
 from training.budget import Budget
 from training.carried import Carried
 from training.crops import Crops, Lanes
+from training.digests import traffic_digest
 from training.nats import measure
 from training.objectives import make_objective
 from training.recipe import Recipe, check_recipe, crop_length
@@ -45,6 +46,7 @@ def pretrain(
     budget: Budget | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, text: None,
     report: Callable[[int, float], bool] | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Pretrained:
     """Train a new model on `split.train`, as long as `split.validation` gets easier to predict.
 
@@ -58,10 +60,12 @@ def pretrain(
         budget: ends the run.
         progress: called as (done, total, text).
         report: called as (step, validation nats a line); True ends the run.
+        say: told what the run will cost.
 
     Raises:
         InputError: there is too little traffic for one sequence, or a checkpoint is damaged.
-        ConfigError: body or recipe cannot be, or training diverges.
+        ConfigError: body or recipe cannot be, the budget does not cover one step, training diverges, or a
+            checkpoint is of another body, recipe, tokenizer or traffic.
         OutputError: a checkpoint cannot be written.
     """
     check_recipe(recipe)
@@ -69,7 +73,7 @@ def pretrain(
     for name, parts in (("training", split.train), ("validation", split.validation)):
         if _longest(shards, parts) <= length + 3:
             raise InputError(
-                f"{shards.folder}: too little traffic for {name}: needs a piece of more than {length} tokens "
+                f"too little traffic for {name}: needs a piece of more than {length} tokens "
                 f"(about {round(length * (len(shards.first_token) - 1) / len(shards.ids))} lines)"
             )
     tokens = sum(_tokens(shards, part) for part in split.train)
@@ -103,8 +107,13 @@ def pretrain(
         work=work,
         resume=resume,
         budget=budget,
+        origin={
+            "traffic or tokenizer": traffic_digest(shards, split),
+            **{f"body.{key}": str(value) for key, value in msgspec.to_builtins(body).items()},
+        },
         progress=progress,
         report=report,
+        say=say,
     )
     return Pretrained(model.eval(), outcome)
 

@@ -27,7 +27,7 @@ class Recipe(msgspec.Struct, kw_only=True):
         betas: of AdamW's two averages.
         clip: longest gradient that is taken as it is.
         mask_tokens: share of input tokens that are made unknown.
-        drop_lines: highest share of a sequence's lines that are left out.
+        drop_lines: highest share of a sequence's lines that are left out; none where sequences are carried.
         max_steps: None is one pass over the data.
         max_seconds: None is no limit.
         evaluate_every: steps between two looks at validation traffic.

@@ -1,16 +1,17 @@
 """From a bundle and labelled traffic of a software release to that release's bundle, and its adapter."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from accelerate import PartialState
+import torch
 
+import ecustream
 from ecustream.errors import ConfigError
 from ecustream.progress import WorkProgress
-from ecustream.scoring.manifest import write_bundle
-from training.adapters import Release, open_adapter, save_adapter
+from ecustream.scoring.manifest import BundleInfo, refuse_foreign, write_bundle
+from training.adapters import Release, check_release, open_adapter, save_adapter
 from training.assemble import as_json, calibrated, checkpoint_of, learn_known, opened, work_folder
 from training.base import open_base
 from training.budget import Budget
@@ -21,6 +22,7 @@ from training.sharding import LabelKind, shard_clean, shard_labelled
 from training.shards import open_shards
 from training.splits import split
 from training.traces import Traces
+from training.trainer import process_state
 
 __all__ = ["FINETUNING", "AdapterShelf", "finetune"]
 
@@ -62,6 +64,7 @@ def finetune(
     work: Path | None = None,
     resume: bool = False,
     budget: Budget | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Finetuned | None:
     """Fine-tune the model of a bundle on labelled traffic and calibrate it anew on clean traffic.
 
@@ -82,6 +85,7 @@ def finetune(
         work: keeps shards and checkpoints.
         resume: go on from the newest checkpoint in `work`.
         budget: of floating-point operations.
+        say: told what the run will cost.
 
     Returns:
         What fine-tuning did; None in all processes but the first.
@@ -93,9 +97,12 @@ def finetune(
     """
     if not clean:
         raise ConfigError("fine-tuning moves the model's scores: give clean traces to calibrate them anew")
+    refuse_foreign(out)
+    if shelf is not None:
+        check_release(shelf.folder, shelf.release, shelf.parent)
     start = open_base(base)
     files, tokenizer, cycles = start.files, start.tokenizer, start.cycles_ns
-    processes = PartialState()
+    processes = process_state()
     adapter = None
     if shelf is not None and shelf.parent is not None:
         adapter = open_adapter(shelf.folder, shelf.parent, files.info.sha256["model.safetensors"])
@@ -127,14 +134,19 @@ def finetune(
                 work=folder / "run" if work else None,
                 resume=resume,
                 budget=budget,
+                say=say,
                 progress=lambda done, total, text: progress.update(1000 * done / total, text),
             )
         if known is None:
             return None
         checkpoint = checkpoint_of(tuned.model)
         network = opened(checkpoint, files.info.window_tokens, quiet_shards, split(quiet_shards, _SHARES))
-        calibration, _ = calibrated(quiet, known, tokenizer, cycles, network, _SHARES[2])
-        told = _told(settings, recipe, tuned) | {
+        held_out = split(quiet_shards, _SHARES).test
+        calibration, _ = calibrated(quiet, known, tokenizer, cycles, network, held_out)
+        told = _told(files.info, settings, recipe, tuned) | {
+            "release": None if shelf is None else shelf.release,
+            "continued_from": None if shelf is None else shelf.parent,
+            "labels": labels,
             "traces": _names(new),
             "clean": _names(quiet),
             "replay": _names(start.traces(replay, source)),
@@ -164,14 +176,24 @@ def _names(traces: Traces) -> list[dict[str, Any]]:
     return [{"name": path.name, "sha256": traces.sha256(path)} for path in traces.paths]
 
 
-def _told(settings: FinetuneSettings, recipe: Recipe, tuned: Finetuned) -> dict[str, Any]:
+def _told(base: BundleInfo, settings: FinetuneSettings, recipe: Recipe, tuned: Finetuned) -> dict[str, Any]:
     outcome = tuned.outcome
     return {
+        "ecustream": ecustream.__version__,
+        "torch": torch.__version__.split("+")[0],
+        "base": {
+            "sha256": base.sha256["model.safetensors"],
+            # Of a base that was fine-tuned itself; the rest of what trained it stays where it was.
+            "finetuned": base.trained.get("finetuned"),
+        },
         "settings": msgspec.to_builtins(settings),
-        "recipe": msgspec.to_builtins(recipe),
+        # The learning rate is that of the settings: what is told is what was done.
+        "recipe": msgspec.to_builtins(recipe) | {"learning_rate": settings.learning_rate},
         "steps": outcome.steps,
+        "tokens": outcome.tokens,
         "seconds": round(outcome.seconds, 1),
         "flops": outcome.flops,
+        "planned_flops": outcome.planned_flops,
         "stopped": outcome.stopped,
         "effects": {
             "before": msgspec.to_builtins(tuned.before),

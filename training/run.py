@@ -12,16 +12,16 @@ import torch.distributed
 from torch import Tensor
 from transformers import TrainingArguments
 
-from ecustream.errors import ConfigError
-from training.budget import Budget, flops_text
+from ecustream.errors import ConfigError, OutputError
+from training.budget import Budget
 from training.checkpoints import Check, Checkpoint, Checkpoints, Progress
 from training.nats import Nats
 from training.objectives import Counts, add, count
 from training.recipe import Recipe, learning_rate_at
 
-__all__ = ["Outcome", "Report", "Run", "Say"]
+__all__ = ["Outcome", "Report", "Run", "ShowProgress"]
 
-Say = Callable[[int, int, str], None]
+ShowProgress = Callable[[int, int, str], None]
 Report = Callable[[int, float], bool]
 
 _LEAST_GAIN_NATS = 1e-3
@@ -37,6 +37,7 @@ class Outcome(msgspec.Struct, kw_only=True):
         lines: lines of them.
         seconds: time in training.
         flops: floating-point operations of all processes, forward and backward.
+        planned_flops: what all steps would have cost, had nothing ended the run before.
         stopped: what ended it.
         train_nats: mean loss of the last steps, older ones fading.
         validation_nats: nats a token of the best weights.
@@ -49,6 +50,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     lines: int
     seconds: float
     flops: int
+    planned_flops: int
     stopped: str
     train_nats: float
     validation_nats: float
@@ -78,7 +80,7 @@ class Run:
         arguments: TrainingArguments,
         files: Checkpoints | None,
         budget: Budget | None,
-        say: Say,
+        show: ShowProgress,
         report: Report | None,
     ) -> None:
         self.model = model
@@ -90,7 +92,7 @@ class Run:
         self.device: torch.device = arguments.device
         self.files = files
         self.budget = budget
-        self.say = say
+        self.show = show
         self.report = report
         self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
@@ -113,11 +115,11 @@ class Run:
         if self.budget is not None:
             self.budget.spent = max(self.budget.spent, self.progress.flops)
 
-    def begin(self, found: Checkpoint | None) -> None:
+    def begin(self, found: Checkpoint | None, plan: str) -> None:
         """Start the clock; `stopped` says whether nothing is left to do.
 
         Raises:
-            ConfigError: the budget does not cover one step.
+            ConfigError: the budget does not cover one step; the sentence is `plan`.
         """
         if found is not None and hasattr(self.model, "load_state"):
             self.model.load_state(_carried_path(found.path, self.rank))
@@ -127,9 +129,7 @@ class Run:
         self.started = time.monotonic() - self.progress.seconds
         self.stopped = self._why_stop()
         if self.stopped and not self.progress.step:
-            raise ConfigError(
-                f"the budget does not cover one step, which costs {flops_text(self.progress.flops_per_step)}"
-            )
+            raise ConfigError(plan)
         if self.stopped and self.best is None:
             self._look()
 
@@ -182,7 +182,7 @@ class Run:
             self.stopped = "pruned" if self._look() else self._why_stop()
         if self.files is not None and now.step % self.recipe.save_every == 0:
             self._save(self.files, optimiser)
-        self._tell()
+        self._show()
         return bool(self.stopped)
 
     def end(self) -> Outcome:
@@ -200,6 +200,7 @@ class Run:
             lines=now.lines,
             seconds=now.seconds,
             flops=now.flops,
+            planned_flops=self.steps * now.flops_per_step,
             stopped=self.stopped,
             train_nats=math.nan if now.running_nats is None else now.running_nats,
             validation_nats=now.best_nats,
@@ -240,9 +241,9 @@ class Run:
             path = _carried_path(files.temporary(now.step), self.rank)
             try:
                 self.model.save_state(path)
-            # torch tells of some failed writes as RuntimeError.
-            except (OSError, RuntimeError) as error:
-                raise files.failed(now.step, error) from None
+            except OutputError:
+                files.discard(now.step)
+                raise
         self._wait()
         if self.rank == 0:
             weights = dict(_trained(self.model))
@@ -250,12 +251,12 @@ class Run:
             files.finish(now.step)
         self._wait()
 
-    def _tell(self) -> None:
+    def _show(self) -> None:
         if self.rank == 0:
             text = f"{self.progress.running_nats:.2f} nats a token in training"
             if self.progress.best_nats is not None:
                 text += f", {self.progress.best_nats:.2f} in validation"
-            self.say(int(1000 * min(self._share(self.progress.step), 1)), 1000, text)
+            self.show(int(1000 * min(self._share(self.progress.step), 1)), 1000, text)
 
     def _share(self, step: int) -> float:
         """How much of the run is over: of its steps, its time, or its budget, whichever is most."""

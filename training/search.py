@@ -1,8 +1,7 @@
 """Searches for good settings of pre-training and of fine-tuning."""
 
-import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ from training.bodies import BODIES, Body, new_model
 from training.budget import Budget, measure_step
 from training.carried import Carried
 from training.crops import windows_of
+from training.digests import traffic_digest, weights_digest
 from training.effects import effects
 from training.finetune import FinetuneSettings, Traffic, finetune_model, sequence_length
 from training.nats import measure
@@ -136,7 +136,7 @@ def search_pretraining(
         seconds=seconds,
         seed=seed,
         identity={
-            "traffic": _traffic(shards, split),
+            "traffic": traffic_digest(shards, split),
             "number of FLOPs a trial": str(flops),
             **_fixed("body", body, space),
             **_fixed("recipe", recipe, space),
@@ -241,10 +241,10 @@ def search_finetuning(
         seconds=seconds,
         seed=seed,
         identity={
-            "base model": _weights(open_base()),
-            "traffic": _traffic(shards, split),
-            "replayed traffic": "none" if replay is None else _traffic(replay[0], replay[1]),
-            "clean traffic": "none" if clean is None else _traffic(clean[0], clean[1]),
+            "base model": weights_digest(open_base().state_dict()),
+            "traffic": traffic_digest(shards, split),
+            "replayed traffic": "none" if replay is None else traffic_digest(*replay),
+            "clean traffic": "none" if clean is None else traffic_digest(*clean),
             "number of steps a trial": str(steps),
             **_fixed("settings", settings, space),
             **_fixed("recipe", recipe, space),
@@ -316,20 +316,6 @@ def _flops_per_step(body: Body, recipe: Recipe, vocabulary: int) -> int:
     return recipe.accumulation * measure_step(
         model, lambda: F.cross_entropy(trained(input_ids=ids).logits.flatten(0, 1), ids.flatten())
     )
-
-
-def _traffic(shards: Shards, parts: Sequence[object]) -> str:
-    pieces = [(piece.name, piece.sha256, piece.lines) for piece in shards.pieces]
-    labels = b"" if shards.labelled is None else np.packbits(shards.labelled).tobytes()
-    return hashlib.sha256(msgspec.json.encode([pieces, shards.tokenizer_json, labels, parts])).hexdigest()
-
-
-def _weights(model: Any) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().float().numpy().data)
-    return digest.hexdigest()
 
 
 def _fixed(prefix: str, settings: msgspec.Struct, space: Space) -> dict[str, str]:

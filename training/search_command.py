@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ecustream.decode.names import NameTable
 from ecustream.errors import ConfigError
-from training.options import BudgetFlops, Names, Seed, Set, Source, Steps
+from training.options import Names, Seed, Set, Source
 
 if TYPE_CHECKING:
     from training.study import Study
@@ -23,10 +23,12 @@ def search_command(
     stage: Annotated[Literal["pretrain", "finetune"], typer.Argument(help="What is searched.")],
     traces: Annotated[list[Path], typer.Argument(help="Clean traces; for finetune, labelled ones.")],
     study: Annotated[Path, typer.Option(help="Folder of the study; what is in it goes on.")],
-    trials: Annotated[int, typer.Option(help="Finished trials to have in the end.")] = 30,
+    trials: Annotated[int, typer.Option(min=1, help="Finished trials to have in the end.")] = 30,
     minutes: Annotated[float | None, typer.Option(help="No trial begins later than this.")] = None,
-    budget_flops: BudgetFlops = "2e13",
-    steps: Steps = 100,
+    budget_flops: Annotated[
+        str, typer.Option(help="pretrain: floating-point operations that each trial may spend.", metavar="N")
+    ] = "2e13",
+    steps: Annotated[int, typer.Option(min=1, help="finetune: steps of each trial.")] = 100,
     model: Annotated[Path | None, typer.Option(help="finetune: folder of the bundle.")] = None,
     clean: Annotated[list[Path] | None, typer.Option(help="finetune: clean trace; repeatable.")] = None,
     labels: Annotated[
@@ -40,16 +42,17 @@ def search_command(
     overrides: Set = None,
     seed: Seed = 0,
 ) -> None:
-    """Search for settings: of context, size, learning rate and noise, or of rank, alpha, rate and objective.
+    """Search for settings: of context, size, learning rate and noise, or of objective, alpha, rank and rate.
 
     Every trial of `pretrain` spends --budget-flops, every one of `finetune` takes --steps.
     """
+    from training.budget import parse_flops
     from training.search_report import render_study, study_sentence, write_study_report
 
     seconds = math.inf if minutes is None else 60 * minutes
     if stage == "pretrain":
         table = None if names is None else NameTable.load(names)
-        flops = budget_flops or "2e13"
+        flops = parse_flops(budget_flops)
         found = _pretraining(
             traces, table, source, tokenizer, study, trials, seconds, flops, overrides or [], seed
         )
@@ -57,7 +60,7 @@ def search_command(
         raise ConfigError("search finetune needs --model BUNDLE and --clean TRACE")
     else:
         found = _finetuning(
-            traces, clean, model, labels, source, study, trials, seconds, steps or 100, overrides or [], seed
+            traces, clean, model, labels, source, study, trials, seconds, steps, overrides or [], seed
         )
     Console().print(render_study(found))
     for path in write_study_report(found, study):
@@ -73,35 +76,37 @@ def _pretraining(
     folder: Path,
     trials: int,
     seconds: float,
-    flops: str,
+    flops: int,
     overrides: Sequence[str],
     seed: int,
 ) -> "Study":
     from training.assemble import learn, work_folder
     from training.bodies import BODIES
-    from training.budget import parse_flops
     from training.fit import SHARES, learn_tokenizer
     from training.recipe import RECIPES
     from training.search import search_pretraining
     from training.settings import with_keys
     from training.sharding import shard_clean
-    from training.splits import split
+    from training.splits import split_drives
     from training.traces import Traces
 
     made = with_keys(overrides, body=BODIES["0.3m"], recipe=RECIPES["default"])
+    # As `pretrain` trains them.
+    recipe = msgspec.structs.replace(made["recipe"], carried=made["body"].kind != "qwen2")
     read = Traces(traces, names, source=source)
     known = learn(read)
     with work_folder(None) as work:
-        tokenizer = learn_tokenizer(read, kind, known, SHARES[0])
+        parts = split_drives(known.line_counts, SHARES)
+        tokenizer = learn_tokenizer(read, kind, known, parts.train)
         shards = shard_clean(read, tokenizer, known.cycles_ns, work / "shards")
         return search_pretraining(
             folder,
             shards,
-            split(shards, SHARES),
-            parse_flops(flops),
+            parts,
+            flops,
             trials=trials,
             body=made["body"],
-            recipe=made["recipe"],
+            recipe=recipe,
             seconds=seconds,
             seed=seed,
             say=print,

@@ -18,7 +18,7 @@ from rich.text import Text
 from ecustream.errors import OutputError
 from training.study import Study, Tried, setting_text, settings_text
 
-__all__ = ["plot_study", "render_study", "study_sentence", "write_study_report"]
+__all__ = ["draw_history", "plot_study", "render_study", "study_sentence", "write_study_report"]
 
 _COLUMNS = 3
 _PANEL_INCHES = (4.2, 3.2)
@@ -75,7 +75,7 @@ def plot_study(study: Study) -> bytes:
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for unused in axes[1 + len(settings) :]:
         unused.set_visible(False)
-    _draw_history(axes[0], study)
+    draw_history(axes[0], study)
     for ax, key in zip(axes[1:], settings, strict=False):
         _draw_setting(ax, study, key)
     for ax in axes[: 1 + len(settings)]:
@@ -158,7 +158,8 @@ def _height(study: Study, tried: Tried) -> float:
     return min(max(value, low + inside), high - inside)
 
 
-def _draw_history(ax: Axes, study: Study) -> None:
+def draw_history(ax: Axes, study: Study) -> None:
+    """Draw the trials in order, and a line of the best so far."""
     for kind, mark, color in _KINDS:
         trials = [t for t in study.trials if (t.value is None) == (kind == "pruned")]
         heights = [_height(study, t) for t in trials]

@@ -3,6 +3,7 @@
 `h_t = exp(dt_t * A) * h_(t-1) + (dt_t * x_t) * B_t`, read as `y_t = C_t . h_t`; the gradient is the same
 recurrence run backwards. Of the states only those between blocks are kept, and the backward pass computes
 the others anew: one instruction a token over all sequences and channels, on memory that stays in the cache.
+On an accelerator that is a launch a token, whatever kernels are installed: Mamba2 suits it better.
 Mamba, arXiv 2312.00752, section 3.3.
 """
 

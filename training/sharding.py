@@ -45,8 +45,8 @@ def shard_labelled(traces: Traces, base: Base, folder: Path, labels: LabelKind) 
         labels: which of the two.
 
     Raises:
-        InputError: labels are missing, cannot be read or lie outside their trace; or more than 5 % of the
-            lines are of PDUs that the bundle does not know.
+        InputError: a trace is damaged or has no line; labels are missing, cannot be read or lie outside their
+            trace; or more than 5 % of the lines are of PDUs that the bundle does not know.
         OutputError: the shards cannot be written.
     """
     labelled = []
@@ -63,13 +63,14 @@ def shard_labelled(traces: Traces, base: Base, folder: Path, labels: LabelKind) 
 
     def pieces() -> Iterator[tuple[str, str, Iterator[Sequence[Line]]]]:
         for index, batches in traces.read_pieces("tokenizing", base.cycles_ns):
-            if trace_of and trace_of[-1] != index:
-                labelled[trace_of[-1]].finish()
             trace_of.append(index)
             path = traces.paths[index]
             yield path.name, traces.sha256(path), map(watched.see, batches)
         # Checked here, so that nothing stays written where something does not fit.
-        labelled[-1].finish()
+        for index, path in enumerate(traces.paths):
+            if index not in trace_of:
+                raise InputError(f"{path}: there is no PDU in this trace")
+            labelled[index].finish()
         watched.check(base.path)
 
     return write_shards(folder, base.tokenizer, pieces(), lambda i, lines: labelled[trace_of[i]](lines))

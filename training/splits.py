@@ -1,14 +1,15 @@
 """Which lines train, which validate and which test; never by overlapping or shuffled windows."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ecustream.errors import ConfigError
-from training.shards import Piece, Shards
+from training.shards import Shards
 
-__all__ = ["Part", "Split", "split"]
+__all__ = ["Part", "Split", "split", "split_drives"]
 
 
 class Part(NamedTuple):
@@ -31,10 +32,19 @@ def split(
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
     by: Literal["time", "drive"] = "time",
 ) -> Split:
+    """Split the drives of shards; see `split_drives`."""
+    return split_drives([piece.lines for piece in shards.pieces], shares, by)
+
+
+def split_drives(
+    line_counts: Sequence[int],
+    shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    by: Literal["time", "drive"] = "time",
+) -> Split:
     """Split drives into parts to train, validate and test with.
 
     Args:
-        shards: the drives.
+        line_counts: how many lines each drive has; parts number the lines of all drives through.
         shares: of the lines, for training, validation and test.
         by: `time` cuts every drive, its beginning for training and its end for test; a part that would have
             no line is left out. `drive` leaves drives whole and holds out the last ones: as near to the
@@ -51,32 +61,35 @@ def split(
         )
     ends = [shares[0], shares[0] + shares[1]]
     if by == "time":
-        return _by_time(shards.pieces, ends)
+        return _by_time(line_counts, ends)
     if by == "drive":
-        return _by_drive(shards.pieces, ends)
+        return _by_drive(line_counts, ends)
     raise ConfigError(f"a split is by time or by drive, not by {by}")
 
 
-def _by_time(pieces: Sequence[Piece], ends: Sequence[float]) -> Split:
+def _by_time(line_counts: Sequence[int], ends: Sequence[float]) -> Split:
     out = Split([], [], [])
-    for piece in pieces:
+    first_line = 0
+    for lines in line_counts:
         # Cut off instead of rounded, 0.7 + 0.1 of ten lines would be seven.
-        edges = [0, *(round(piece.lines * end) for end in ends), piece.lines]
+        edges = [0, *(round(lines * end) for end in ends), lines]
         for parts, first, stop in zip(out, edges, edges[1:], strict=False):
             if first < stop:
-                parts.append(Part(piece.first_line + first, piece.first_line + stop))
+                parts.append(Part(first_line + first, first_line + stop))
+        first_line += lines
     return out
 
 
-def _by_drive(pieces: Sequence[Piece], ends: Sequence[float]) -> Split:
-    if len(pieces) < 3:
+def _by_drive(line_counts: Sequence[int], ends: Sequence[float]) -> Split:
+    drives = len(line_counts)
+    if drives < 3:
         raise ConfigError(
-            f"a split by drive needs at least three traces, there {'is' if len(pieces) == 1 else 'are'} "
-            f"{len(pieces)}; split by time"
+            f"a split by drive needs at least three traces, there {'is' if drives == 1 else 'are'} {drives}; "
+            "split by time"
         )
-    lines_before = np.cumsum([0, *(piece.lines for piece in pieces)])
-    away = [np.abs(lines_before - end * lines_before[-1]) for end in ends]
-    validation = 1 + int(np.argmin(away[0][1 : len(pieces) - 1]))
-    test = validation + 1 + int(np.argmin(away[1][validation + 1 : len(pieces)]))
-    parts = [Part(piece.first_line, piece.first_line + piece.lines) for piece in pieces]
+    edges = np.cumsum([0, *line_counts])
+    away = [np.abs(edges - end * edges[-1]) for end in ends]
+    validation = 1 + int(np.argmin(away[0][1 : drives - 1]))
+    test = validation + 1 + int(np.argmin(away[1][validation + 1 : drives]))
+    parts = [Part(first, stop) for first, stop in pairwise(edges.tolist())]
     return Split(parts[:validation], parts[validation:test], parts[test:])

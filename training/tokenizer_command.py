@@ -1,7 +1,6 @@
 """The command `tokenizer`: what each kind of tokenizer makes of traffic."""
 
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ecustream.decode.names import NameTable
-from ecustream.errors import OutputError
-from ecustream.traffic import Line
+from ecustream.errors import ConfigError, OutputError
 from training.options import Names, Source
 
 __all__ = ["tokenizer_command"]
@@ -32,28 +30,26 @@ def tokenizer_command(
 
     `fit` and `pretrain` make their own; this is to look at them.
     """
-    from training.assemble import learn
+    from training.assemble import learn, read_parts
     from training.fit import SHARES, learn_tokenizer
-    from training.tokenizers import describe
+    from training.splits import split_drives
+    from training.tokenizers import KINDS, describe
     from training.traces import Traces
 
+    wanted = [kind.strip() for kind in kinds.split(",")]
+    for kind in wanted:
+        if kind not in KINDS:
+            raise ConfigError(f"there is no tokenizer {kind!r}, only {', '.join(KINDS)}")
     read = Traces(traces, None if names is None else NameTable.load(names), source=source)
     known = learn(read)
 
-    def last() -> Iterator[Sequence[Line]]:
-        for index, batches in read.read("tokenizing", known.cycles_ns):
-            passed, first = 0, int(known.line_counts[index] * (1 - SHARES[2]))
-            for lines in batches:
-                if passed + len(lines) > first:
-                    yield lines[max(0, first - passed) :]
-                passed += len(lines)
-
+    parts = split_drives(known.line_counts, SHARES)
     table = Table(box=None, pad_edge=False)
     for heading in ("tokenizer", "vocabulary", "tokens a line", "lines with unknown tokens"):
         table.add_column(heading, justify="left" if heading == "tokenizer" else "right")
-    for kind in kinds.split(","):
-        tokenizer = learn_tokenizer(read, kind.strip(), known, SHARES[0])
-        report = describe(tokenizer, last)
+    for kind in wanted:
+        tokenizer = learn_tokenizer(read, kind, known, parts.train)
+        report = describe(tokenizer, read_parts(read, "tokenizing", known, parts.test))
         share = f"{100 * report.unknown_lines_share:.3f} %"
         table.add_row(report.name, f"{report.vocabulary:,}", f"{report.tokens_per_line:.2f}", share)
         if out is not None:
@@ -64,6 +60,8 @@ def tokenizer_command(
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        new = path.with_name(f".{path.name}.new")
+        new.write_text(text)
+        new.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from None

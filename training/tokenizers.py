@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
 
 import msgspec
 import numpy as np
@@ -70,7 +69,7 @@ def _learn_bpe(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    library.train_from_iterator(_repeated(texts), trainer)
+    library.train_from_iterator(texts.elements(), trainer)
     merges = msgspec.json.decode(library.to_str(), type=_LibraryFile).model.merges
     return BpeTokenizer(kind, bpe_library(merges), cycles_ns)
 
@@ -81,11 +80,6 @@ class _LibraryModel(msgspec.Struct):
 
 class _LibraryFile(msgspec.Struct):
     model: _LibraryModel
-
-
-def _repeated(texts: Counter[str]) -> Iterator[str]:
-    for text, count in sorted(texts.items()):
-        yield from repeat(text, count)
 
 
 def _learn_rows(kind: RowKind, cycles_ns: Mapping[str, int], batches: Batches) -> RowTokenizer:
@@ -130,16 +124,15 @@ class TokenizerReport(msgspec.Struct, frozen=True):
     lines: int
 
 
-def describe(tokenizer: LineTokenizer, batches: Batches) -> TokenizerReport:
-    """Count what a tokenizer makes of traffic, each trace from the tokenizer's initial state."""
+def describe(tokenizer: LineTokenizer, drives: Iterable[Iterable[Sequence[Line]]]) -> TokenizerReport:
+    """Count what a tokenizer makes of drives, given in batches, each from the tokenizer's initial state."""
     tokens = unknown = count = 0
-    current = tokenizer.fresh()
-    for lines in batches():
-        if lines and lines[0].number == 0:
-            current = tokenizer.fresh()
-        encoded = current.encode(lines)
-        tokens += len(encoded.ids)
-        unknown += len(np.unique(encoded.line_of[encoded.ids == UNKNOWN_TOKEN]))
-        count += len(lines)
+    for batches in drives:
+        current = tokenizer.fresh()
+        for lines in batches:
+            encoded = current.encode(lines)
+            tokens += len(encoded.ids)
+            unknown += len(np.unique(encoded.line_of[encoded.ids == UNKNOWN_TOKEN]))
+            count += len(lines)
     per_line, share = (tokens / count, unknown / count) if count else (0.0, 0.0)
     return TokenizerReport(tokenizer.name, tokenizer.vocabulary_size, per_line, share, count)

@@ -1,7 +1,7 @@
 """Traces that are read again and again, with a progress bar over all of them."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
@@ -16,7 +16,7 @@ from ecustream.run.gaps import split_at_gaps
 from ecustream.run.source import TraceLines
 from ecustream.traffic import Line
 
-__all__ = ["Traces"]
+__all__ = ["Traces", "lines_between"]
 
 
 class Traces:
@@ -54,7 +54,7 @@ class Traces:
     def read(
         self, title: str, cycles_ns: dict[str, int] | None = None
     ) -> Iterator[tuple[int, Iterator[list[Line]]]]:
-        """Each trace as (index, batches of lines); one that is interrupted or damaged is refused.
+        """Each trace as (index, batches of lines); one that is damaged or has losses is refused.
 
         Args:
             title: of the progress bar.
@@ -100,6 +100,18 @@ class Traces:
                     if trace.damage:
                         raise InputError(f"cannot train on a damaged trace: {trace.damage[0]}")
                 done += path.stat().st_size
+
+
+def lines_between(batches: Iterable[Sequence[Line]], first: int, stop: int) -> Iterator[Sequence[Line]]:
+    """The lines first:stop of a trace's batches; it is read no further."""
+    at = 0
+    for lines in batches:
+        wanted = lines[max(0, first - at) : max(0, stop - at)]
+        at += len(lines)
+        if wanted:
+            yield wanted
+        if at >= stop:
+            return
 
 
 def _watched(trace: TraceLines, progress: WorkProgress, done: int) -> Iterator[list[Line]]:

@@ -8,27 +8,38 @@ each process the mean of all gradients, hence each share is multiplied by the nu
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import Dataset, SequentialSampler, Subset, default_collate
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import is_flash_attn_2_available
 
-from ecustream.errors import ConfigError, OutputError
+from ecustream.errors import ConfigError
 from ecustream.scoring.products import fast_products
-from training.budget import Budget, measure_step
+from training.budget import Budget, measure_step, plan_sentence
 from training.checkpoints import Checkpoint, Checkpoints
 from training.nats import Nats
 from training.objectives import Objective, count
 from training.optimisers import new_optimiser
 from training.recipe import Recipe, check_recipe
-from training.run import Outcome, Report, Run, Say
+from training.run import Outcome, Report, Run, ShowProgress
 
-__all__ = ["Outcome", "train"]
+__all__ = ["Outcome", "process_state", "train"]
+
+
+def process_state() -> PartialState:
+    """This process among those that torchrun started; one alone is the first and only one.
+
+    The others may have to wait for the first one as long as it reads traffic, which can be hours.
+    """
+    # Told nothing, each of several processes without an accelerator believes to be alone.
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=1))
 
 
 def _no_progress(done: int, total: int, text: str) -> None:
@@ -45,8 +56,10 @@ def train(
     work: Path | None = None,
     resume: bool = False,
     budget: Budget | None = None,
-    progress: Say = _no_progress,
+    origin: Mapping[str, str] | None = None,
+    progress: ShowProgress = _no_progress,
     report: Report | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Outcome:
     """Train until validation stops improving, or steps, time, data or budget end.
 
@@ -62,11 +75,15 @@ def train(
         work: folder for checkpoints, in `work/checkpoints`; several machines must share it. None writes none.
         resume: go on from the newest checkpoint there; without one, start anew.
         budget: ends the run when no step more is covered.
+        origin: what the run is made of beside its recipe, as names and values or digests; a checkpoint of
+            others is refused by name.
         progress: called as (done, total, text) with a share of steps, time or budget, in the first process.
         report: called as (step, nats a line) after each validation, in the first process; True ends the run.
+        say: told in the first process, before the first step, what the run will cost.
 
     Raises:
-        ConfigError: the recipe cannot be followed, `data` has no whole batch, or training diverges.
+        ConfigError: the recipe cannot be followed, `data` has no whole batch, the budget does not cover one
+            step, training diverges, or the newest checkpoint is of another recipe, model or origin.
         InputError: the newest checkpoint is damaged.
         OutputError: a checkpoint cannot be written, or there are some already and `resume` is not set.
     """
@@ -75,7 +92,7 @@ def train(
     steps = in_data if recipe.max_steps is None else min(recipe.max_steps, in_data)
     if steps < 1:
         raise ConfigError(f"too little to train on: not one batch of {recipe.batch} sequences")
-    files = None if work is None else Checkpoints(work / "checkpoints")
+    files = None if work is None else Checkpoints(work / "checkpoints", origin)
     found = _open(files, recipe, resume, arguments)
     run = Run(model, validate, recipe, steps, arguments, files, budget, progress, report)
     if found is not None:
@@ -88,8 +105,13 @@ def train(
         if not run.progress.flops_per_step:
             micro_batches = recipe.accumulation * arguments.world_size
             run.progress.flops_per_step = micro_batches * _measure(model, data, objective, recipe, arguments)
-        run.begin(found)
+        tokens_per_step = recipe.batch * len(data[0]["input_ids"])
+        limit = None if budget is None else budget.limit
+        plan = plan_sentence(run.progress.flops_per_step, steps, limit, tokens_per_step)
+        run.begin(found, plan)
         if not run.stopped:
+            if run.rank == 0:
+                say(plan)
             trainer.train()
         outcome = run.end()
     trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
@@ -219,11 +241,11 @@ def _open(
     """The newest checkpoint, if the run goes on from one."""
     if files is None:
         return None
+    if not resume:
+        files.refuse_others()
     if arguments.process_index == 0:
         files.clean()
     steps = files.steps()
-    if steps and not resume:
-        raise OutputError(f"{files.folder}: holds checkpoints of another run; resume it, or remove them")
     return files.read(steps[-1], recipe, arguments.world_size) if steps else None
 
 
@@ -235,6 +257,7 @@ def _as_configured(model: Any, recipe: Recipe, arguments: TrainingArguments) -> 
     attention = getattr(getattr(model, "config", None), "_attn_implementation", None)
     flash = (
         arguments.device.type == "cuda"
+        and not recipe.carried  # the past of a lane comes with a mask, which this kernel does not take
         and recipe.precision == "bfloat16"
         and attention == "sdpa"
         and is_flash_attn_2_available()

@@ -18,12 +18,16 @@ from training.shards import Shards
 from training.splits import Part
 from training.trainer import Outcome
 
-__all__ = ["Look", "Watch"]
+__all__ = ["Look", "NothingGainedError", "Watch"]
 
 _MOST_TOKENS = 24 * 1024
 _TOKENS_AT_ONCE = 8192
 _WORST = sys.float_info.max
 """Stands for weights that must not be kept: worse than any, and yet a number."""
+
+
+class NothingGainedError(ConfigError):
+    """Clean traffic suffered so soon that no weights but those of before are left."""
 
 
 class Look:
@@ -129,13 +133,13 @@ class Watch:
         """The outcome of a run that clean traffic may have ended, in plain numbers.
 
         Raises:
-            ConfigError: it was ended at its first look, so that there is nothing to keep.
+            NothingGainedError: it was ended at its first look, so that there is nothing to keep.
         """
         last = outcome.history[-1]
         if last.validation_nats != _WORST:
             return outcome
         if outcome.validation_nats == _WORST:
-            raise ConfigError(
+            raise NothingGainedError(
                 f"nothing was gained: at the first look, after {last.step} steps, clean traffic had become "
                 f"{self._clean_now / self.clean_before - 1:.1%} more surprising, {self._max_rise:.1%} are "
                 "allowed; try a smaller learning rate or alpha, replay, or looks after fewer steps"

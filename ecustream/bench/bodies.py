@@ -13,21 +13,20 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load as load_safetensors
 
+from ecustream.bench.traffic import simulated_lines
 from ecustream.scoring.bundle import Bundle
 from ecustream.scoring.fields import FieldsTokenizer
 from ecustream.scoring.manifest import read_bundle
 from ecustream.scoring.network import AnyNetwork, Surprisal
 from ecustream.scoring.scorer import Scorer
 from ecustream.scoring.tokenizer import LineTokenizer
-from ecustream.traffic import STATE_NORMAL, Line, Stream
+from ecustream.traffic import Line
 
-__all__ = ["BODIES", "Body", "BodySize", "Lane", "bundle_body", "random_body", "simulated_lines"]
+__all__ = ["BODIES", "Body", "BodySize", "Lane", "bundle_body", "random_body"]
 
 FIELDS_TOKENS_PER_LINE = 2
 _LINES = 8192
 _CYCLES_MS = (10, 20, 20, 40, 50, 100, 100, 200, 500, 1000)
-_JITTER = 0.01
-_START_NS = 1_700_000_000_000_000_000
 
 
 @dataclass(frozen=True)
@@ -133,43 +132,6 @@ def bundle_body(path: Path, seed: int = 0) -> Body:
         max(1, round(info.tokens_per_line)),
         _lines_lanes(bundle.new_tokenizer, {pdu.key: pdu.cycle_ns for pdu in info.pdus}, seed),
     )
-
-
-def simulated_lines(cycles_ns: Mapping[str, int], count: int, seed: int) -> list[Line]:
-    """Lines of PDUs that keep their cycles up to 1 %; those without one come at random, once a second.
-
-    Args:
-        cycles_ns: cycle by key; 0 where there is none.
-        count: how many lines.
-        seed: of the noise.
-    """
-    random = np.random.default_rng(seed)
-    streams = [
-        Stream(i, key, key, "ETH1", "10.0.0.1", 42994, "239.0.0.1", 42557) for i, key in enumerate(cycles_ns)
-    ]
-    periods_ns = [period or 10**9 for period in cycles_ns.values()]
-    # A second more than needed, so that the noise leaves enough.
-    needed_ns = count / sum(1 / period for period in periods_ns) + 1e9
-    times, of = [], []
-    for stream, period in zip(streams, periods_ns, strict=True):
-        amount = int(needed_ns / period) + 2
-        if cycles_ns[stream.key]:
-            mine = (random.random() + np.arange(amount)) * period + random.normal(0, _JITTER * period, amount)
-        else:
-            mine = np.cumsum(random.exponential(period, amount))
-        times.append(np.sort(np.abs(mine).astype(np.int64)))
-        of.append(np.full(amount, stream.index))
-    time_ns, stream_of = np.concatenate(times), np.concatenate(of)
-    order = np.argsort(time_ns, kind="stable")[:count]
-    last: dict[int, int] = {}
-    lines = []
-    for number, (time, index) in enumerate(
-        zip(time_ns[order].tolist(), stream_of[order].tolist(), strict=True)
-    ):
-        delta = time - last[index] if index in last else None
-        last[index] = time
-        lines.append(Line(number, number + 1, _START_NS + time, streams[index], STATE_NORMAL, delta))
-    return lines
 
 
 class _LinesLane:

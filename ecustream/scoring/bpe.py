@@ -182,10 +182,10 @@ class BpeTokenizer:
         """
         try:
             theirs = Tokenizer.from_str(text)
+            merges = json.loads(theirs.to_str())["model"].get("merges", [])
+            library = bpe_library((first, second) for first, second in merges)
         except Exception as error:  # the tokenizers library raises bare Exception
             raise BundleError(f"tokenizer.json: {error}") from None
-        merges = json.loads(theirs.to_str()).get("model", {}).get("merges", [])
-        library = bpe_library((first, second) for first, second in merges)
         if theirs.to_str() != library.to_str():
             raise BundleError(f"tokenizer.json: it is not that of a {name} tokenizer")
         return cls(name, library, cycles_ns)

@@ -27,6 +27,7 @@ __all__ = [
     "BundlePdu",
     "fingerprint",
     "read_bundle",
+    "refuse_foreign",
     "write_bundle",
 ]
 
@@ -121,6 +122,21 @@ def read_bundle(path: Path) -> BundleFiles:
     return BundleFiles(path, info, files)
 
 
+def refuse_foreign(path: Path) -> None:
+    """Refuse to write a bundle in the place of something else.
+
+    Raises:
+        OutputError: something that is no bundle is there, or it cannot be told.
+    """
+    path = path.absolute()
+    try:
+        foreign = path.exists() and not (path / "bundle.json").is_file()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot write the bundle: {error.strerror}") from None
+    if foreign:
+        raise OutputError(f"{path} exists and is not a bundle; choose another --out")
+
+
 def write_bundle(path: Path, info: BundleInfo, files: Mapping[str, bytes]) -> None:
     """Write a bundle whole and then rename it into place; an older bundle there is replaced.
 
@@ -132,13 +148,8 @@ def write_bundle(path: Path, info: BundleInfo, files: Mapping[str, bytes]) -> No
     Raises:
         OutputError: the folder cannot be written, or something that is no bundle is in its place.
     """
+    refuse_foreign(path)
     path = path.absolute()
-    try:
-        foreign = path.exists() and not (path / "bundle.json").is_file()
-    except OSError as error:
-        raise OutputError(f"{path}: cannot write the bundle: {error.strerror}") from None
-    if foreign:
-        raise OutputError(f"{path} exists and is not a bundle; choose another --out")
     info.sha256 = {name: hashlib.sha256(files[name]).hexdigest() for name in _FILES}
     info.sha256["bundle.json"] = _info_digest(info)
     unique = uuid.uuid4().hex[:8]

@@ -106,7 +106,8 @@ class RowTokenizer:
             return Encoded(none, none, none)
         names, identities, cycles = self._streams.of(lines)
         states = np.array([line.state for line in lines])
-        codes = _packed(identities, states, bins_of(deltas_of(lines), cycles))
+        # That of an identity which no text has, -1, is negative, and no text's.
+        codes = (identities * _STATES + states) * BINS + bins_of(deltas_of(lines), cycles)
         at = np.searchsorted(self._codes, codes)
         rest = np.where(self._codes[at] == codes, self._id_of_code[at], UNKNOWN_TOKEN)
         if self._kind == "row":
@@ -183,7 +184,3 @@ class RowTokenizer:
         if made._ids != vocabulary:
             raise BundleError("tokenizer.json: its ids do not count up from 0")
         return made
-
-
-def _packed(identities: Ids, states: Ids, bins: Ids) -> Ids:
-    return np.where(identities < 0, -1, (identities * _STATES + states) * BINS + bins)

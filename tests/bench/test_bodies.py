@@ -1,15 +1,13 @@
 """The bodies that the bench measures, and the traffic that they score."""
 
 import math
-from collections import defaultdict
 
 import numpy as np
 import pytest
 import torch
 
-from ecustream.bench.bodies import BODIES, bundle_body, random_body, simulated_lines
+from ecustream.bench.bodies import BODIES, bundle_body, random_body
 from ecustream.cli import DEMO_BUNDLE
-from ecustream.scoring.fields import FieldsTokenizer
 from ecustream.scoring.qwen2 import Qwen2
 from tests.bench.tiny import with_tokens
 
@@ -63,29 +61,6 @@ def test_lanes_repeat_their_lines_and_begin_again() -> None:
         lane.score(17)
         lane.reset()
         np.testing.assert_allclose(np.concatenate([lane.nats(n) for n in (1, 9, 30)]), whole, atol=1e-4)
-
-
-def test_simulated_lines_are_traffic_of_their_cycles() -> None:
-    """Times rise, delta times are since the same PDU's line, cycles are kept; two tokens a line."""
-    cycles = {"a": 10_000_000, "b": 100_000_000, "c": 0}
-    lines = simulated_lines(cycles, 3000, seed=1)
-    assert [line.number for line in lines] == list(range(3000))
-    deltas = defaultdict(list)
-    last: dict[str, int] = {}
-    for before, line in zip([lines[0], *lines], lines, strict=False):
-        assert line.time_ns >= before.time_ns
-        key = line.stream.key
-        assert line.delta_ns == (line.time_ns - last[key] if key in last else None)
-        last[key] = line.time_ns
-        if line.delta_ns is not None:
-            deltas[key].append(line.delta_ns)
-    assert np.mean(deltas["a"]) == pytest.approx(10_000_000, rel=0.01)
-    assert np.mean(deltas["b"]) == pytest.approx(100_000_000, rel=0.01)
-    assert 0 < np.std(deltas["a"]) < 1_000_000
-    assert np.mean(deltas["c"]) == pytest.approx(10**9, rel=0.6)
-    assert np.std(deltas["c"]) > 10**8
-    tokenizer = FieldsTokenizer(cycles)
-    assert len(tokenizer.encode(lines).ids) == 2 * 3000 + 1
 
 
 def test_the_traffic_of_a_bundle_is_of_pdus_that_it_knows() -> None:

@@ -4,11 +4,12 @@ import functools
 import json
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from ecustream.errors import BundleError
 from ecustream.scores import FIELD_DELTA, FIELD_NAME, FIELD_STATE
@@ -146,6 +147,19 @@ def test_binned_lines_differ_where_their_bins_do(stream: object, one_ns: int, ot
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_fresh_one_has_seen_no_stream(kind: str) -> None:
+    """The next trace counts its streams from 0 again, and they are others."""
+    first = learned(kind).fresh()
+    one, other = (make_line(0, msgspec.structs.replace(ADDRESSED[i], index=0), None) for i in (0, 2))
+    ids = first.encode([one]).ids.tolist()
+    assert (
+        first.fresh().encode([other]).ids.tolist()
+        == learned(kind).fresh().encode([make_line(0, ADDRESSED[2], None)]).ids.tolist()
+        != ids
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_it_is_read_back_and_has_no_memory(kind: BpeKind) -> None:
     """From its file, and after a reset, the same lines have the same ids; strangers are told apart."""
     tokenizer = learned(kind).fresh()
@@ -172,3 +186,7 @@ def test_a_file_that_cuts_lines_in_another_way_is_refused() -> None:
     for foreign in (fields, json.dumps(other)):
         with pytest.raises(BundleError, match=r"it is not that of a bpe tokenizer"):
             BpeTokenizer.from_json("bpe", {}, foreign)
+    # Merges of characters, not of bytes.
+    pieces = models.BPE(vocab={"▁": 0, "t": 1, "▁t": 2}, merges=[("▁", "t")])
+    with pytest.raises(BundleError, match=r"^tokenizer.json: "):
+        BpeTokenizer.from_json("bpe", {}, Tokenizer(pieces).to_str())

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -91,6 +92,19 @@ def test_the_rest_of_a_group_is_its_delta_time_and_a_row_is_its_name() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_fresh_one_has_seen_no_stream(kind: str) -> None:
+    """The next trace counts its streams from 0 again, and they are others."""
+    first = learned(kind).fresh()
+    one, other = (make_line(0, msgspec.structs.replace(ADDRESSED[i], index=0), None) for i in (0, 2))
+    ids = first.encode([one]).ids.tolist()
+    assert (
+        first.fresh().encode([other]).ids.tolist()
+        == learned(kind).fresh().encode([make_line(0, ADDRESSED[2], None)]).ids.tolist()
+        != ids
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_it_is_read_back_as_it_was(kind: RowKind) -> None:
     """From its file it gives the same ids, and it knows the same PDUs."""
     tokenizer = learned(kind)
@@ -119,6 +133,7 @@ def test_tokens_in_words() -> None:
     assert words("row", first, 0, ESC) == "ESC_03"
     odd = ADDRESSED[2]
     assert words("group", make_line(0, odd, None), 0, ESC) == odd.name
+    assert words("row", make_line(0, odd, None), 0, ESC) == odd.name
     for kind in KINDS:
         size = learned(kind).vocabulary_size
         assert [learned(kind).words(token, ESC) for token in (-1, 0, 1, size)] == [None] * 4
@@ -130,11 +145,14 @@ def test_files_that_are_damaged_or_of_another_kind_are_refused(kind: RowKind) ->
     good = learned(kind).to_json()
     other = learned("row" if kind == "group" else "group").to_json()
     fields = make_tokenizer("fields", ADDRESSED_CYCLES_NS, list).to_json()
-    gap = good.replace('"<unk>":1', '"<unk>":999')
-    assert gap != good
-    for wrong in ("", "{}", "[]", good[:-1], other, fields, gap, good.replace(" none>", " never>")):
+    gap = good.replace(f'":{learned(kind).vocabulary_size - 1}', '":9999')
+    with pytest.raises(BundleError, match="its ids do not count up from 0"):
+        RowTokenizer.from_json(kind, ADDRESSED_CYCLES_NS, gap)
+    for wrong in ("", "{}", "[]", good[:-1], other, fields, good.replace(" none>", " never>")):
         with pytest.raises(BundleError, match=r"^tokenizer.json: "):
             RowTokenizer.from_json(kind, ADDRESSED_CYCLES_NS, wrong)
+    with pytest.raises(BundleError, match=f"it is not that of a {kind} tokenizer"):
+        RowTokenizer.from_json(kind, ADDRESSED_CYCLES_NS, good.replace("<pad>", "<padding>"))
 
 
 def test_texts_that_would_share_an_id_are_refused() -> None:

@@ -201,6 +201,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
+def test_a_full_disk_for_carried_state_is_told(small_disk: Path) -> None:
+    """The state of the lanes is written first, and finds no room."""
+    (small_disk / "other").write_bytes(b"x" * 99 * 4096)  # a page is left
+    with pytest.raises(
+        OutputError, match=r"carried-0\.pt: cannot write the carried state: .*[Nn]o space left"
+    ):
+        run("carried", small_disk)
+    assert names(small_disk) == []
+
+
 @pytest.mark.parametrize("room", [0, 30_000, 200_000])
 def test_a_full_disk_is_told_and_leaves_no_half_checkpoint(small_disk: Path, room: int) -> None:
     """The disk is full at once, within a file, or only when the third checkpoint is written."""

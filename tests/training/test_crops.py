@@ -89,7 +89,7 @@ def test_a_crop_is_consecutive_tokens_from_a_line_on(
     assert start in shards.first_token or stop == within[0][1]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(WIDTHS, st.integers(4, 30), st.integers(0, 9), st.sampled_from([0.0, 0.1]))
 def test_crops_reach_every_token(widths: list[list[int]], length: int, seed: int, drop_lines: float) -> None:
     """Of every part that is long enough, each token but the first is a target, the last ones, too."""
@@ -179,7 +179,7 @@ def test_items_depend_on_seed_and_number_alone(kind: str, tmp_path: Path) -> Non
         parts = split(shards).train
         if kind == "crops":
             return Crops(shards, parts, 32, 60, seed, mask_tokens=0.1, drop_lines=0.1)
-        return Lanes(shards, parts, 32, 1200, seed, 6, mask_tokens=0.1)
+        return Lanes(shards, parts, 32, 480, seed, 6, mask_tokens=0.1)
 
     once = items_of(made(3))
     again = made(3)
@@ -196,7 +196,7 @@ def test_items_depend_on_seed_and_number_alone(kind: str, tmp_path: Path) -> Non
     assert torch.equal(torch.cat(alone)[: len(once)], torch.stack([item["input_ids"] for item in once]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(WIDTHS, st.integers(1, 30), st.integers(0, 9), st.integers(1, 5), st.booleans())
 def test_a_lane_carries_on_or_begins_anew(
     widths: list[list[int]], length: int, seed: int, lanes: int, labelled: bool

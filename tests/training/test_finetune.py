@@ -192,8 +192,28 @@ def test_resumed_is_uninterrupted(first_release: Any, tmp_path: Path) -> None:
 def test_folder_is_of_one_fine_tuning(first_release: Any, tmp_path: Path) -> None:
     """Other settings do not go on with its checkpoints, nor does anything without being asked to."""
     tune(first_release, recipe=with_recipe(max_steps=10), work=tmp_path)
-    with pytest.raises(ConfigError, match="another fine-tuning was begun in this folder"):
-        tune(first_release, changed(SMALL, objective="ce"), work=tmp_path, resume=True)
+    old = traffic(seed=3)
+    replay: Any = {"replay": (old, split(old).train)}
+    others: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        ({"objective": "ce"}, {}, r"finetune\.objective"),
+        ({}, {"stride": 2}, "traffic"),
+        ({"replay_share": 0.5}, replay, r"older traffic|finetune\.replay_share"),
+    ]
+    for other, named, what in others:
+        with pytest.raises(ConfigError, match=f"step-10: its ({what}) is not that of this run"):
+            tune(first_release, changed(SMALL, **other), work=tmp_path, resume=True, **named)
+    moved = copy.deepcopy(first_release)
+    with torch.no_grad():
+        moved.lm_head.weight[0, 0] += 1
+    with pytest.raises(ConfigError, match="its base model is not that of this run"):
+        tune(moved, work=tmp_path, resume=True)
+    shards = traffic(seed=5)
+    assert shards.labelled is not None
+    shards = replace(shards, labelled=np.roll(shards.labelled, 1))
+    with pytest.raises(ConfigError, match="its traffic is not that of this run"):
+        finetune_model(
+            copy.deepcopy(first_release), shards, split(shards), SMALL, QUICK, work=tmp_path, resume=True
+        )
     with pytest.raises(OutputError, match="holds checkpoints of another run"):
         tune(first_release, work=tmp_path)
 
@@ -241,6 +261,7 @@ def test_without_labels(first_release: Any) -> None:
         ({}, {}, {"replay": True}, "there is older traffic to replay"),
         ({"replay_share": 1.0}, {}, {"replay": True}, "replay_share is 1.0, but must be"),
         ({"replay_share": 0.5}, {"carried": True}, {"replay": True}, "exclude each other"),
+        ({"objective": "contrastive"}, {"carried": True}, {}, "exclude each other: it compares windows"),
         ({}, {"batch": 0}, {}, "recipe.batch is 0"),
     ],
 )
@@ -281,8 +302,9 @@ def test_adapter_of_another_shape_is_refused(first_release: Any) -> None:
 
 
 def test_presets() -> None:
-    """The paper's numbers: rank 64, learning rate 5e-5, alpha 0.5."""
-    paper = SETTINGS["paper"]
+    """The paper's numbers: rank 64, learning rate 5e-5, alpha 0.5; ours are what clean traffic bears."""
+    ours, paper = SETTINGS["default"], SETTINGS["paper"]
+    assert (ours.objective, ours.learning_rate, ours.max_clean_rise) == ("mask", 5e-4, 0.02)
     assert (paper.objective, paper.rank, paper.learning_rate, paper.alpha) == ("entropy", 64, 5e-5, 0.5)
 
 

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from ecustream.errors import InputError, OutputError
+from ecustream.errors import ConfigError, InputError, OutputError
 from ecustream.scoring.bundle import load_bundle
 from training.bodies import Body
 from training.evaluate import evaluate, render
@@ -50,6 +51,48 @@ class TestFit:
         with pytest.raises(InputError, match=r"lossy\.pcapng: cannot train on it: the logger lost 20 frames"):
             fit(Traces([trace], None), tmp_path / "bundle", TINY)
         assert not (tmp_path / "bundle").exists()
+
+    @pytest.mark.parametrize("what", ["recipe", "body", "out", "work"])
+    def test_refused_before_traces_are_read(self, what: str, tmp_path: Path) -> None:
+        """What cannot work is told at once, not after hours: here the trace itself would be refused."""
+        trace = tmp_path / "garbage.pcapng"
+        trace.write_bytes(b"garbage")
+        settings, work = TINY, tmp_path / "work"
+        if what == "recipe":
+            settings = msgspec.structs.replace(TINY, recipe=Recipe(clip=0))
+        if what == "body":
+            settings = msgspec.structs.replace(TINY, body=Body(heads=5))
+        (tmp_path / ("bundle/photos" if what == "out" else "elsewhere")).mkdir(parents=True)
+        (work / ("checkpoints/step-3" if what == "work" else "empty")).mkdir(parents=True)
+        sentence = {
+            "recipe": "recipe.clip",
+            "body": "body.hidden",
+            "out": "is not a bundle",
+            "work": "holds checkpoints",
+        }[what]
+        with pytest.raises((ConfigError, OutputError), match=sentence):
+            fit(Traces([trace], None), tmp_path / "bundle", settings, work=work)
+
+    def test_interrupted(self, clean_trace: Path, tmp_path: Path) -> None:
+        """Ctrl-C ends it with a line that says what is kept, and no bundle."""
+
+        def interrupt(sentence: str) -> None:
+            said.append(sentence)
+            if sentence.startswith("plan"):
+                raise KeyboardInterrupt
+
+        traces, out, work = Traces([clean_trace], None), tmp_path / "bundle", tmp_path / "work"
+        for resume, end in ((False, "interrupted; nothing is kept of this training"), (True, "from step 4")):
+            said: list[str] = []
+            steps = 8 if resume else 4
+            recipe = msgspec.structs.replace(TINY.recipe, max_steps=steps, save_every=2)
+            settings = msgspec.structs.replace(TINY, recipe=recipe)
+            with pytest.raises(KeyboardInterrupt):
+                fit(traces, out, settings, interrupt, work=work, resume=resume)
+            assert said[-1].endswith(end)
+            assert not out.exists()
+            if not resume:
+                fit(traces, tmp_path / "made", settings, work=work)
 
     def test_missing_trace(self, tmp_path: Path) -> None:
         """A trace that is not there is named."""

@@ -79,7 +79,7 @@ def test_each_of_overlapping_labels_waits_for_its_own_line() -> None:
     assert labelled(labels, [line(3), line(25), line(30)]) == [True, True, False]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 40), st.sampled_from("ABC")), max_size=40),
     st.lists(

@@ -36,6 +36,8 @@ def test_empty_file_has_no_labels(tmp_path: Path) -> None:
         ('{"start_ns": "1", "end_ns": 2, "kind": "late"}', "start_ns"),
         ('{"start_ns": 1.5, "end_ns": 2, "kind": "late"}', "start_ns"),
         ('{"start_ns": 3, "end_ns": 2, "kind": "late"}', "ends before it starts"),
+        ('{"start_ns": 1, "end_ns": 99999999999999999999, "kind": "late"}', "end_ns"),
+        ('{"start_ns": -1, "end_ns": 2, "kind": "late"}', "start_ns"),
         ("start,end", "malformed"),
         (b'{"start_ns": 1, "end_ns": 2, "kind": "\xff"}', "line 3"),
     ],

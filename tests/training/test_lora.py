@@ -2,6 +2,9 @@
 
 import importlib.util
 import shutil
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +144,18 @@ def test_strange_configuration_does_not_fit() -> None:
         merge(wide, lora)
     with pytest.raises(InputError, match="does not fit the model"):
         merge(wide, Lora({**lora.config, "no_such_key": 1}, lora.weights))
+
+
+def test_libraries_say_nothing() -> None:
+    """Neither when they are imported nor when an adapter is put into a model."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import training.lora"], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = add_lora(new_model(Body(hidden=32, layers=1, inner=32), 200), rank=2, lora_alpha=2)
+        merge(new_model(Body(hidden=32, layers=1, inner=32), 200), lora_of(model))
 
 
 @pytest.mark.skipif(

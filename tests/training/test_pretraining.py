@@ -1,5 +1,6 @@
 """Pretraining from shards: it learns, gives its best model, and says what it cannot do."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,24 @@ def test_too_little_traffic_is_named(part: str) -> None:
         pretrain(SHARDS, split, BODY, RECIPE)
     with pytest.raises(InputError, match="too little traffic"):
         pretrain(SHARDS, Split([], [], []), BODY, RECIPE)
+
+
+def test_a_checkpoint_of_other_traffic_or_another_body_is_refused(tmp_path: Path) -> None:
+    """Weights of the same sizes would load; the sentence says what is not the same. More steps are."""
+    few = msgspec.structs.replace(RECIPE, max_steps=2, save_every=2)
+    pretrain(SHARDS, SPLIT, BODY, few, work=tmp_path)
+    longer = Split([Part(0, 1250)], SPLIT.validation, SPLIT.test)
+    piece = msgspec.structs.replace(SHARDS.pieces[0], sha256="another")
+    for word, shards, split, body in (
+        ("traffic or tokenizer", SHARDS, longer, BODY),
+        ("traffic or tokenizer", dataclasses.replace(SHARDS, pieces=[piece]), SPLIT, BODY),
+        ("traffic or tokenizer", dataclasses.replace(SHARDS, tokenizer_json="{}"), SPLIT, BODY),
+        ("body.window", SHARDS, SPLIT, msgspec.structs.replace(BODY, window=4)),
+    ):
+        with pytest.raises(ConfigError, match=f"step-2: its {word} is not that of this run"):
+            pretrain(shards, split, body, few, work=tmp_path, resume=True)
+    more = msgspec.structs.replace(few, max_steps=3)
+    assert pretrain(SHARDS, SPLIT, BODY, more, work=tmp_path, resume=True).outcome.steps == 3
 
 
 @pytest.mark.parametrize("changes", [{"max_steps": 0}, {"max_seconds": -1.0}, {"batch": 0}])

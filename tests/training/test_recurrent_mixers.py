@@ -7,6 +7,7 @@ import torch
 
 from tests.scoring.tiny_mamba import HIDDEN, oracle
 from tests.training.plain_mixers import plain_mixer
+from training import recurrent_mixers
 from training.recurrent_mixers import mamba2_mixer, mamba_mixer
 
 COMPUTE = {"mamba": mamba_mixer, "mamba2": mamba2_mixer}
@@ -58,13 +59,23 @@ def test_states_that_fade_at_once_or_hardly_ever_are_exact(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mamba", "mamba2"])
-def test_low_precision_leaves_the_scan_in_fp32(kind: str) -> None:
-    """Under autocast only products lose digits: the state stays in fp32, close to that of exact products."""
+def test_low_precision_leaves_the_scan_in_fp32(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under autocast only projections lose digits: of what they give, the scan is that of fp32 to the bit."""
+    name = "selective_scan" if kind == "mamba" else "_scan_blocks"
+    scan, seen = getattr(recurrent_mixers, name), []
+
+    def watched(*arguments: Any) -> Any:
+        seen.append((arguments, scan(*arguments)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(recurrent_mixers, name, watched)
     mixer = oracle(kind).backbone.layers[0].mixer
     hidden = torch.randn(2, 90, HIDDEN, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         exact, _ = COMPUTE[kind](mixer, hidden, None)
         with torch.autocast("cpu", torch.bfloat16):
             added, (_, state) = COMPUTE[kind](mixer, hidden, None)
+        again = scan(*seen[1][0])
     assert state.dtype == torch.float32
+    assert all(torch.equal(mine, exactly) for mine, exactly in zip(seen[1][1], again, strict=True))
     assert float((added - exact).norm() / exact.norm()) < 0.03

@@ -8,10 +8,11 @@ import msgspec
 import numpy as np
 import pytest
 from matplotlib import image
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from ecustream.errors import OutputError
-from training.search_report import plot_study, render_study, study_sentence, write_study_report
+from training.search_report import draw_history, plot_study, render_study, study_sentence, write_study_report
 from training.study import Study, Tried
 
 
@@ -47,6 +48,13 @@ def _text(study: Study) -> list[str]:
     with console.capture() as capture:
         console.print(render_study(study))
     return capture.get().splitlines()
+
+
+def _best_so_far(study: Study) -> list[float]:
+    ax = Figure().subplots()
+    draw_history(ax, study)
+    (line,) = ax.lines
+    return [float(y) for y in np.asarray(line.get_ydata())]
 
 
 def _rows(study: Study) -> list[list[str]]:
@@ -121,14 +129,31 @@ def test_any_study_can_be_drawn(trials: list[Tried], tmp_path: Path) -> None:
 
 
 def test_a_trial_far_off_leaves_the_scale_as_it_is() -> None:
-    """A pruned trial's last value of a million is drawn at the edge, where one of ten is."""
+    """A pruned trial that ended at a million is drawn inside the edge, as one just off it is."""
 
-    def pruned_at(value: float) -> bytes:
-        pruned = msgspec.structs.replace(_tried(2, None, "diverged"), so_far={1: value})
+    def pruned_at(*values: float) -> bytes:
+        so_far = dict(enumerate(values, 1))
+        pruned = msgspec.structs.replace(_tried(2, None, "diverged"), so_far=so_far)
         return plot_study(msgspec.structs.replace(STUDY, trials=[_tried(1, 3.0), pruned, _tried(3, 2.0)]))
 
-    assert pruned_at(1e6) == pruned_at(10.0)
+    # The panels end at 3.12.
+    assert pruned_at(1e6) == pruned_at(3.1) == pruned_at()
     assert pruned_at(1e6) != pruned_at(2.5)
+    assert pruned_at(2.9, 2.5) == pruned_at(2.5)
+
+
+def test_rates_are_drawn_on_a_logarithmic_scale() -> None:
+    """Where the search drew them from one."""
+    assert plot_study(STUDY) != plot_study(msgspec.structs.replace(STUDY, logarithmic=[]))
+
+
+def test_the_best_so_far_is_the_lowest_or_the_highest() -> None:
+    """With values that only fall, the line falls or stays; so it does where the order is the other way."""
+    trials = [_tried(1, 3.0), _tried(2, 2.0)]
+    fall = [msgspec.structs.replace(STUDY, trials=trials, direction=d) for d in ("minimize", "maximize")]
+
+    assert _best_so_far(fall[0]) == [3.0, 2.0, 2.0]
+    assert _best_so_far(fall[1]) == [3.0, 3.0, 3.0]
 
 
 def test_the_report_is_three_files(tmp_path: Path) -> None:
@@ -142,6 +167,17 @@ def test_the_report_is_three_files(tmp_path: Path) -> None:
     assert msgspec.convert(content, Study, strict=False) == STUDY
     assert "importance" in (tmp_path / "trials.txt").read_text()
     assert "\x1b" not in (tmp_path / "trials.txt").read_text()
+
+
+def test_an_older_report_stays_where_a_new_one_cannot_be_written(tmp_path: Path) -> None:
+    """It is written beside and renamed."""
+    (tmp_path / "trials.txt").write_text("older")
+    (tmp_path / ".trials.txt.new").mkdir()
+
+    with pytest.raises(OutputError, match=r"trials\.txt"):
+        write_study_report(STUDY, tmp_path)
+
+    assert (tmp_path / "trials.txt").read_text() == "older"
 
 
 def test_a_report_that_cannot_be_written_says_where(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_impossible_shares_are_refused(shares: tuple[float, float, float]) -> No
         split(drives(10, 10, 10), shares)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=3, max_size=8), SHARES, st.sampled_from(["time", "drive"]))
 def test_every_line_is_in_exactly_one_part(
     lines: list[int], shares: tuple[float, float, float], by: Literal["time", "drive"]

@@ -30,7 +30,10 @@ LINES = make_lines(ROWS)
 
 def test_rows_are_counted_and_the_most_frequent_come_first() -> None:
     """What is equally frequent is in the order of its text."""
-    vocabulary = Tokenizer.from_str(make_tokenizer("row", CYCLES_NS, lambda: [LINES]).to_json()).get_vocab()
+    backwards = LINES[::-1]
+    vocabulary = Tokenizer.from_str(
+        make_tokenizer("row", CYCLES_NS, lambda: [backwards]).to_json()
+    ).get_vocab()
     fast, slow = (f"{key} ETH1 10.0.0.1 42994 239.0.0.1 42557" for key in ("fast", "slow"))
     assert sorted(vocabulary, key=vocabulary.__getitem__)[2:] == [
         f"<row:{fast} 1 relative:32>",
@@ -76,7 +79,7 @@ def test_a_stream_index_means_another_stream_in_the_next_batch() -> None:
 def test_merges_are_those_of_a_plain_count() -> None:
     """The first merge joins the most frequent pair of characters of the identities, weighted by lines."""
     streams = [make_stream(0, "xyxy"), make_stream(1, "zw_zw_zw")]
-    lines = [make_line(0, streams[0], None)] * 7 + [make_line(0, streams[1], None)] * 5
+    lines = [make_line(0, streams[0], None)] * 8 + [make_line(0, streams[1], None)] * 5
     pairs: Counter[str] = Counter()
     for line in lines:
         for column in identity_text(line.stream).split(" "):
@@ -85,12 +88,12 @@ def test_merges_are_those_of_a_plain_count() -> None:
                     pairs[column[i : i + 2]] += 1
     library = Tokenizer.from_str(make_tokenizer("bpe", {}, lambda: [lines], 260).to_json())
     first, count = pairs.most_common(1)[0]
-    assert (library.id_to_token(259), count) == (first, 15)
+    assert (library.id_to_token(259), count) == (first, 16)
 
 
 def test_only_the_first_lines_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long trace is not read to its end for merges."""
-    monkeypatch.setattr(tokenizers, "_LINES_TO_MERGE", 3)
+    monkeypatch.setattr(tokenizers, "_LINES_TO_MERGE", 4)
     read = []
 
     def batches() -> Iterator[list[Line]]:
@@ -115,15 +118,19 @@ def test_a_report_counts_tokens_and_unknown_lines() -> None:
     """A line with two unknown tokens is one; each trace begins in the initial state."""
     tokenizer = make_tokenizer("group", CYCLES_NS, lambda: [LINES])
     strange = make_line(10, make_stream(2, "strange"), 77)
-    report = describe(tokenizer, lambda: [LINES, [strange, make_line(11, FAST, 123)]])
+    report = describe(tokenizer, [[LINES, [strange, make_line(11, FAST, 123)]]])
     assert (report.name, report.vocabulary, report.lines) == ("group", 7, 12)
     assert (report.tokens_per_line, report.unknown_lines_share) == (2.0, 2 / 12)
     fields = make_tokenizer("fields", CYCLES_NS, list)
     fields.encode(LINES)
     # State tokens: at the start of each of the two traces, and where the last line's state changes.
-    assert describe(fields, lambda: [LINES, LINES]).tokens_per_line == (2 * 20 + 4) / 20
-    assert describe(fields, lambda: [LINES[:4], LINES[4:]]).tokens_per_line == (20 + 2) / 10
-    assert describe(fields, list).lines == 0
+    assert describe(fields, [[LINES], [LINES]]).tokens_per_line == (2 * 20 + 4) / 20
+    assert describe(fields, [[LINES[:4], LINES[4:]]]).tokens_per_line == (20 + 2) / 10
+    assert describe(fields, []).lines == 0
+    # The ends of two drives, whose streams have the same index: each is its own.
+    ends = [[[make_line(8, make_stream(0, name), 5)]] for name in ("slow", "strange")]
+    assert describe(tokenizer, ends).unknown_lines_share == 1
+    assert describe(fields, ends).unknown_lines_share == 1 / 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -142,7 +149,7 @@ def test_simulated_traffic_is_known_throughout(kind: str, clean_trace: Path) -> 
             yield from batches
 
     tokenizer = make_tokenizer(kind, cycles_ns, read)
-    report = describe(tokenizer, read)
+    report = describe(tokenizer, [read()])
     assert report.unknown_lines_share == 0
     low, high = {"fields": (2, 2.01), "group": (2, 2), "row": (1, 1)}.get(kind, (40, 60))
     assert low <= report.tokens_per_line <= high

@@ -3,18 +3,22 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils.data import default_collate
 
 from ecustream.errors import ConfigError
+from ecustream.scoring.manifest import read_bundle
 from tests.training.tiny_runs import LENGTH, SHARDS, SPLIT, crops, new, recipe, same, trained
-from tests.training.two_processes import RUNS, pretrained, run
+from tests.training.two_processes import RUNS, fitted, pretrained, run
+from training import trainer
 from training.bodies import Body
-from training.budget import Budget
+from training.budget import Budget, flops_text
 from training.carried import Carried
 from training.crops import Lanes
 from training.nats import Nats, measure
@@ -43,17 +47,18 @@ def test_a_plain_loop_gives_the_same_weights() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
+def test_two_processes_train_as_one(tmp_path: Path, clean_trace: Path) -> None:
     """Under torchrun: the same weights as one process, the same in both, and decisions that agree.
 
     Labelled lines are in few of the sequences, so that shares differ; time and patience would end the
-    processes at different steps if each decided for itself, and then none would end.
+    processes at different steps if each decided for itself, and then none would end. The first one alone
+    reads the trace and writes the bundle.
     """
     script = Path(__file__).with_name("two_processes.py")
     root = script.parents[2]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
-        [*command, str(script), str(tmp_path)],
+        [*command, str(script), str(tmp_path), str(clean_trace)],
         cwd=root,
         env={"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
         capture_output=True,
@@ -79,6 +84,15 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     assert (first["patience"]["steps"], first["patience"]["stopped"]) == (4, "validation")
     assert first["time"]["stopped"] == "time"
     assert (first["report"]["steps"], first["report"]["stopped"]) == (3, "pruned")
+    said = [(tmp_path / f"said-{rank}.txt").read_text().splitlines() for rank in (0, 1)]
+    assert said[1] == []
+    assert [sentence.split(":")[0] for sentence in said[0]].count("plan") == 1
+    told = read_bundle(tmp_path / "bundle").info.trained
+    assert (told["steps"], told["budget_flops"]) == (3, 10**12)
+    assert told["flops"] == told["planned_flops"] > 0
+    fitted(clean_trace, tmp_path / "alone", None)
+    both, alone_weights = (load_file(tmp_path / name / "model.safetensors") for name in ("bundle", "alone"))
+    same(both, alone_weights)
     files = sorted(str(path.relative_to(tmp_path / "work")) for path in (tmp_path / "work").rglob("*.*"))
     names = ("carried-0.pt", "carried-1.pt", "state.json", "tensors.pt")
     assert files == [f"checkpoints/step-{step}/{name}" for step in (3, 6) for name in names]
@@ -164,9 +178,29 @@ def test_a_budget_ends_the_run_before_it_is_passed() -> None:
     budget = Budget(int(free.flops * 4.5))
     outcome = trained(new(), recipe(max_steps=90), budget=budget)
     assert (outcome.stopped, outcome.steps, outcome.flops) == ("budget", 4, 4 * free.flops)
+    assert outcome.planned_flops == 90 * free.flops
     assert budget.spent == outcome.flops
-    with pytest.raises(ConfigError, match="budget does not cover one step"):
-        trained(new(), budget=Budget(free.flops - 1))
+
+
+def test_the_plan_is_told_before_the_first_step() -> None:
+    """Steps, what they cost, and what the budget says to it; a budget for none is refused, untrained."""
+    told: list[str] = []
+    model = new()
+    outcome = trained(
+        model, budget=Budget(10**9), say=told.append, progress=lambda *what: told.append("step")
+    )
+    assert told[1:] == ["step"] * 6
+    cost = flops_text(outcome.flops // 6)
+    all_of_it = flops_text(outcome.flops)
+    assert told[0] == (
+        f"plan: 6 steps of {cost} and 256 tokens, {all_of_it} in all; the budget of 1 GFLOP covers it"
+    )
+    poor, before = new(), new().state_dict()
+    told.clear()
+    with pytest.raises(ConfigError, match=f"plan: 6 steps of {cost} .* does not cover one step"):
+        trained(poor, budget=Budget(outcome.flops // 6 - 1), say=told.append)
+    assert told == []
+    same(poor.state_dict(), before, atol=0)
 
 
 def test_the_rate_falls_with_whatever_ends_first() -> None:
@@ -199,6 +233,21 @@ def test_divergence_is_told_and_nothing_is_written(tmp_path: Path, steps: int) -
     for path in tmp_path.rglob("tensors.pt"):
         weights = torch.load(path, weights_only=True)["weights"]
         assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+
+
+@pytest.mark.parametrize(("carried", "kernels"), [(False, ["flash_attention_2", "sdpa"]), (True, [])])
+def test_flash_attention_is_not_for_carried_state(
+    carried: bool, kernels: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes no mask, with which the past of a lane comes; elsewhere it is chosen, and given back."""
+    monkeypatch.setattr(trainer, "is_flash_attn_2_available", lambda: True)
+    chosen: list[str] = []
+    config = SimpleNamespace(_attn_implementation="sdpa")
+    model = SimpleNamespace(config=config, set_attn_implementation=chosen.append)
+    arguments: Any = SimpleNamespace(device=torch.device("cuda"))
+    with trainer._as_configured(model, recipe(carried=carried, precision="bfloat16"), arguments):
+        assert chosen == kernels[:1]
+    assert chosen == kernels
 
 
 def test_only_weights_that_want_a_gradient_change() -> None:

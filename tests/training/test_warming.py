@@ -120,7 +120,10 @@ def test_a_state_that_does_not_fade_has_no_warm_up_below_the_most() -> None:
 
 @pytest.mark.parametrize(
     ("unlike", "expected"),
-    [(0, 0), (1, 1), (57, 57), (99, 99), (100, 100), (101, 110), (129, 130), (151, 160)],
+    [
+        *((0, 0), (1, 1), (57, 57), (99, 99), (100, 100), (101, 110), (129, 130), (151, 160)),
+        *((225, 230), (226, 300)),  # what agrees in less than the last quarter may not have settled
+    ],
 )
 def test_the_answer_is_rounded_up_to_two_digits(unlike: int, expected: int) -> None:
     """A network whose every stream differs for exactly so many tokens."""

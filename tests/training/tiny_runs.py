@@ -62,6 +62,7 @@ def trained(
     budget: Budget | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, text: None,
     report: Callable[[int, float], bool] | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Outcome:
     """Train a model on crops with cross-entropy."""
     return train(
@@ -75,6 +76,7 @@ def trained(
         budget=budget,
         progress=progress,
         report=report,
+        say=say,
     )
 
 

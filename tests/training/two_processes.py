@@ -1,7 +1,7 @@
 """Trainings that say how they ended, in one process or in several.
 
-Started by torchrun as `two_processes.py FOLDER`, each process leaves a file `FOLDER/rank-N.pt`: by the name
-of a run, its weights and what it decided.
+Started by torchrun as `two_processes.py FOLDER TRACE`, each process leaves a file `FOLDER/rank-N.pt`: by
+the name of a run, its weights and what it decided.
 """
 
 import dataclasses
@@ -19,15 +19,18 @@ import torch
 from tests.training.tiny_runs import BODY, LENGTH, RECIPE, SHARDS, SPLIT
 from tests.training.tiny_shards import tiny_shards, tiny_split
 from training.bodies import Body, new_model
+from training.budget import Budget
 from training.carried import Carried
 from training.crops import Crops, Lanes
+from training.fit import FitSettings, fit
 from training.nats import Nats, measure
 from training.objectives import make_objective
 from training.pretraining import pretrain
 from training.recipe import Recipe
+from training.traces import Traces
 from training.trainer import Outcome, train
 
-__all__ = ["RUNS", "pretrained", "run"]
+__all__ = ["RUNS", "fitted", "pretrained", "run"]
 
 RUNS = ("labels", "carried", "patience", "time", "report")
 
@@ -79,6 +82,14 @@ def pretrained() -> dict[str, Any]:
     return _told(made.model, made.outcome)
 
 
+def fitted(trace: Path, out: Path, work: Path | None) -> list[str]:
+    """Make a bundle of a trace; the sentences that were told."""
+    said: list[str] = []
+    settings = FitSettings(body=BODY, recipe=msgspec.structs.replace(RECIPE, max_steps=3))
+    fit(Traces([trace], None), out, settings, said.append, work=work, budget=Budget(10**12))
+    return said
+
+
 def _told(model: Any, outcome: Outcome) -> dict[str, Any]:
     return {
         "weights": {key: value.clone() for key, value in model.state_dict().items()},
@@ -95,11 +106,14 @@ def _told(model: Any, outcome: Outcome) -> dict[str, Any]:
 def main() -> None:
     """All runs, and what they leave."""
     torch.set_num_threads(1)
-    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    folder, trace, rank = Path(sys.argv[1]), Path(sys.argv[2]), int(os.environ["RANK"])
+    # First, as from the command line: nothing before it has set the processes up.
+    said = fitted(trace, folder / "bundle", folder / "fit")
     found = {name: run(name) for name in RUNS}
     found["accumulated"] = run("labels", msgspec.structs.replace(RECIPE, accumulation=2))
     found["pretrained"] = pretrained()
     found["saved"] = run("carried", work=folder / "work")
+    (folder / f"said-{rank}.txt").write_text("\n".join(said))
     torch.save(found, folder / f"rank-{rank}.pt")
     torch.distributed.destroy_process_group()
 
