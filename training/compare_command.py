@@ -60,8 +60,12 @@ def compare_command(
 
     with work_folder(None) as work:
         if what == "models":
+            if model is not None or clean:
+                raise ConfigError("compare models trains anew: --model and --clean are for objectives")
             flops = None if budget_flops is None else parse_flops(budget_flops)
-            recipe = limited(RECIPES["default"], 5.0 if minutes is None else minutes, steps, seed)
+            recipe = limited(
+                RECIPES["default"], 5.0 if minutes is None and steps is None else minutes, steps, seed
+            )
             if steps is None:
                 # Time alone ends what is compared by time, and FLOPs alone what is compared by them.
                 recipe = msgspec.structs.replace(recipe, max_steps=1_000_000)
@@ -79,8 +83,10 @@ def compare_command(
             )
             _show({"rows": rows, "by_frequencies_nats_per_line": floor}, render(rows, floor), as_json)
             return
-        if model is None or not clean:
-            raise ConfigError("compare objectives needs --model BUNDLE and --clean TRACE")
+        if model is None or not clean or names is not None:
+            raise ConfigError(
+                "compare objectives needs --model BUNDLE, which has the names, and --clean TRACE"
+            )
         recipe = limited(FINETUNING, minutes, 100 if steps is None and minutes is None else steps, seed)
         made = with_keys(
             overrides or [], finetune=msgspec.structs.replace(SETTINGS["default"]), recipe=recipe

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import typer
@@ -31,11 +31,11 @@ def fit_command(
     names: Names = None,
     key: Key = "stream",
     source: Source = None,
-    minutes: Minutes = 7.0,
+    minutes: Minutes = None,
     steps: Steps = None,
     seed: Seed = 0,
 ) -> None:
-    """Train and calibrate a detector on clean traces of one vehicle, as suits two CPU cores."""
+    """Train and calibrate a detector on clean traces of one vehicle: 900 steps, or 7 minutes."""
     from training.fit import FitSettings, fit
     from training.recipe import RECIPES
     from training.traces import Traces
@@ -114,12 +114,13 @@ def check_work(work: Path | None, resume: bool) -> None:
 
 
 def limited(recipe: "Recipe", minutes: float | None, steps: int | None, seed: int) -> "Recipe":
-    """The recipe with these limits; a number of steps lifts limits of time, to be repeatable."""
+    """The recipe with these limits; a number of steps lifts the recipe's own limit of time."""
+    changes: dict[str, Any] = {"seed": seed}
     if steps is not None:
-        return msgspec.structs.replace(recipe, seed=seed, max_steps=steps, max_seconds=None)
+        changes |= {"max_steps": steps, "max_seconds": None}
     if minutes is not None:
-        return msgspec.structs.replace(recipe, seed=seed, max_seconds=60 * minutes)
-    return msgspec.structs.replace(recipe, seed=seed)
+        changes["max_seconds"] = 60 * minutes
+    return msgspec.structs.replace(recipe, **changes)
 
 
 def _table(names: Path | None) -> NameTable | None:

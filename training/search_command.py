@@ -51,13 +51,15 @@ def search_command(
 
     seconds = math.inf if minutes is None else 60 * minutes
     if stage == "pretrain":
+        if model is not None or clean:
+            raise ConfigError("search pretrain trains anew: --model and --clean are for finetune")
         table = None if names is None else NameTable.load(names)
         flops = parse_flops(budget_flops)
         found = _pretraining(
             traces, table, source, tokenizer, study, trials, seconds, flops, overrides or [], seed
         )
-    elif model is None or not clean:
-        raise ConfigError("search finetune needs --model BUNDLE and --clean TRACE")
+    elif model is None or not clean or names is not None:
+        raise ConfigError("search finetune needs --model BUNDLE, which has the names, and --clean TRACE")
     else:
         found = _finetuning(
             traces, clean, model, labels, source, study, trials, seconds, steps, overrides or [], seed

@@ -223,7 +223,7 @@ class TestSearch:
     def test_finetuning_needs_a_bundle(self, training: Training, faulty_trace: Path, tmp_path: Path) -> None:
         """And clean traffic; no study is begun without."""
         done = training("search", "finetune", faulty_trace, "--study", tmp_path / "study")
-        refused(done, "search finetune needs --model BUNDLE and --clean TRACE")
+        refused(done, "search finetune needs --model BUNDLE, which has the names, and --clean TRACE")
         assert not (tmp_path / "study").exists()
 
     def test_a_budget_that_is_no_number_is_refused(
