@@ -66,10 +66,11 @@ class WorkProgress:
             self._bar.update(self._task, completed=done, note=note)
             return
         self._next_s = now_s + _PLAIN_EVERY_S
-        print(f"{self._title}: {self._share(done, now_s)}{note}", file=sys.stderr, flush=True)
+        parts = [part for part in (self._share(done, now_s), note) if part]
+        print(f"{self._title}: {'; '.join(parts)}", file=sys.stderr, flush=True)
 
     def _share(self, done: float, now_s: float) -> str:
         if not self._total or done <= 0:
             return ""
         to_go_s = (now_s - self._started_s) * (self._total - done) / done
-        return f"{100 * done / self._total:.0f} %, {max(0.0, to_go_s):.0f} s to go; "
+        return f"{100 * done / self._total:.0f} %, {max(0.0, to_go_s):.0f} s to go"

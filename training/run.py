@@ -66,6 +66,7 @@ class _Totals(NamedTuple):
     windows: float
     lines: float
     seconds: float
+    interrupted: float
 
 
 class Run:
@@ -82,6 +83,7 @@ class Run:
         budget: Budget | None,
         show: ShowProgress,
         report: Report | None,
+        loss: str,
     ) -> None:
         self.model = model
         self.validate = validate
@@ -94,6 +96,8 @@ class Run:
         self.budget = budget
         self.show = show
         self.report = report
+        self.loss = loss
+        self.interrupted = self.ends_here = False
         self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
         self.optimiser_state: dict[str, Any] | None = None
@@ -146,9 +150,11 @@ class Run:
             counts = add(counts, count(batch))
             lines += int(batch["lines"].sum())
         elapsed = time.monotonic() - self.started if self.rank == 0 else 0.0
-        totals = _Totals(*self._sum([*counts, lines, elapsed]))
+        totals = _Totals(*self._sum([*counts, lines, elapsed, float(self.interrupted)]))
         self.counts = Counts(round(totals.targets), round(totals.labelled), round(totals.windows))
         self.lines, self.seconds = round(totals.lines), totals.seconds
+        # One process alone must not leave a step that the others wait for it in.
+        self.ends_here = totals.interrupted > 0
         self.losses.clear()
 
     def rate(self) -> float:
@@ -168,7 +174,11 @@ class Run:
         self.progress.running_nats = loss if running is None else 0.95 * running + 0.05 * loss
 
     def step_done(self, optimiser: Any) -> bool:
-        """Count the step; validate, save, stop where it is time to. Says whether training ends."""
+        """Count the step; validate, save, stop where it is time to. Says whether training ends.
+
+        Raises:
+            KeyboardInterrupt: it was asked for, and this step is saved.
+        """
         now = self.progress
         now.step += 1
         now.tokens += self.counts.targets
@@ -180,9 +190,12 @@ class Run:
         self.stopped = self._why_stop()
         if now.step % self.recipe.evaluate_every == 0 or self.stopped:
             self.stopped = "pruned" if self._look() else self._why_stop()
-        if self.files is not None and now.step % self.recipe.save_every == 0:
+        due = now.step % self.recipe.save_every == 0 or self.stopped or self.ends_here
+        if self.files is not None and due:
             self._save(self.files, optimiser)
         self._show()
+        if self.ends_here and not self.stopped:
+            raise KeyboardInterrupt
         return bool(self.stopped)
 
     def end(self) -> Outcome:
@@ -253,7 +266,7 @@ class Run:
 
     def _show(self) -> None:
         if self.rank == 0:
-            text = f"{self.progress.running_nats:.2f} nats a token in training"
+            text = f"{self.loss} {self.progress.running_nats:.2f} in training"
             if self.progress.best_nats is not None:
                 text += f", {self.progress.best_nats:.2f} in validation"
             self.show(int(1000 * min(self._share(self.progress.step), 1)), 1000, text)

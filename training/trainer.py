@@ -6,7 +6,9 @@ each process the mean of all gradients, hence each share is multiplied by the nu
 """
 
 import contextlib
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -79,7 +81,7 @@ def train(
             others is refused by name.
         progress: called as (done, total, text) with a share of steps, time or budget, in the first process.
         report: called as (step, nats a line) after each validation, in the first process; True ends the run.
-        say: told in the first process, before the first step, what the run will cost.
+        say: told in the first process, before the first step, what the run will cost and where it goes on.
 
     Raises:
         ConfigError: the recipe cannot be followed, `data` has no whole batch, the budget does not cover one
@@ -94,7 +96,8 @@ def train(
         raise ConfigError(f"too little to train on: not one batch of {recipe.batch} sequences")
     files = None if work is None else Checkpoints(work / "checkpoints", origin)
     found = _open(files, recipe, resume, arguments)
-    run = Run(model, validate, recipe, steps, arguments, files, budget, progress, report)
+    loss = "nats a token" if objective.name == "ce" else f"loss ({objective.name})"
+    run = Run(model, validate, recipe, steps, arguments, files, budget, progress, report, loss)
     if found is not None:
         run.restore(found)
     done = run.progress.step
@@ -112,10 +115,35 @@ def train(
         if not run.stopped:
             if run.rank == 0:
                 say(plan)
-            trainer.train()
+                if resume:
+                    say(
+                        f"resumed at step {done:,}" if found else "there is no checkpoint yet: beginning anew"
+                    )
+            with _saved_first(run):
+                trainer.train()
         outcome = run.end()
     trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     return outcome
+
+
+@contextlib.contextmanager
+def _saved_first(run: Run) -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the step, where there are checkpoints; the second one does not wait."""
+    if run.files is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: Any) -> None:
+        if run.interrupted:
+            raise KeyboardInterrupt
+        run.interrupted = True
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Trainer(Trainer):  # type: ignore[misc]

@@ -52,7 +52,34 @@ def test_a_killed_run_goes_on_to_the_same_end(name: str, killed: Path) -> None:
     assert numbers.pop("seconds") > 0
     assert expected.pop("seconds") > 0
     assert numbers == expected
-    assert names(work) == ["step-10", "step-5"]
+    assert names(work) == ["step-10", "step-12"]
+
+
+def test_ctrl_c_waits_for_a_checkpoint(tmp_path: Path) -> None:
+    """The step is finished and saved, whenever a checkpoint is due; resuming says where it goes on."""
+    told: list[str] = []
+
+    def press(done: int, total: int, text: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        trained(new(), recipe(save_every=100), work=tmp_path, progress=press)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert names(tmp_path) == ["step-2"]
+    resumed = new()
+    trained(resumed, recipe(save_every=100), work=tmp_path, resume=True, say=told.append)
+    whole = new()
+    trained(whole, recipe(save_every=100))
+    same(resumed.state_dict(), whole.state_dict(), atol=0)
+    assert told[1:] == ["resumed at step 2"]
+
+
+def test_resuming_without_a_checkpoint_says_so(tmp_path: Path) -> None:
+    """It begins anew."""
+    told: list[str] = []
+    assert trained(new(), recipe(max_steps=1), work=tmp_path, resume=True, say=told.append).steps == 1
+    assert told[1:] == ["there is no checkpoint yet: beginning anew"]
 
 
 def test_resuming_goes_on_and_does_not_start_again(tmp_path: Path) -> None:
