@@ -84,13 +84,13 @@ def finetune_command(
         say=print,
     )
     if tuned is not None:
-        Console().print(effects_table(tuned))
+        Console().print(effects_table(tuned, labels))
         print(f"{out}: {tuned.outcome.steps} steps, stopped by {tuned.outcome.stopped}")
 
 
-def effects_table(tuned: "Finetuned") -> Table:
+def effects_table(tuned: "Finetuned", labels: str) -> Table:
     """What fine-tuning did, before and after."""
-    table = Table(title="on the last part of the labelled traces")
+    table = Table(title=f"on the last part of the labelled traces, by their {labels} file")
     for heading in ("", "before", "after"):
         table.add_column(heading, justify="left" if not heading else "right")
     for title, key in (

@@ -115,6 +115,9 @@ def train(
         if not run.stopped:
             if run.rank == 0:
                 say(plan)
+                if steps < recipe.warmup_steps:
+                    rise = f"the learning rate rises over {recipe.warmup_steps:,} steps"
+                    say(f"{rise}: it never reaches its height")
                 if resume:
                     say(
                         f"resumed at step {done:,}" if found else "there is no checkpoint yet: beginning anew"

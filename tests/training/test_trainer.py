@@ -203,6 +203,13 @@ def test_the_plan_is_told_before_the_first_step() -> None:
     same(poor.state_dict(), before, atol=0)
 
 
+def test_a_warm_up_that_does_not_end_is_told() -> None:
+    """A recipe for long runs followed for few steps trains at a part of its learning rate."""
+    told: list[str] = []
+    trained(new(), recipe(warmup_steps=1000), say=told.append)
+    assert told[1:] == ["the learning rate rises over 1,000 steps: it never reaches its height"]
+
+
 def test_the_rate_falls_with_whatever_ends_first() -> None:
     """A budget for six steps of a hundred gives the weights of a run of six steps."""
     short = new()
