@@ -6,10 +6,7 @@
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +17,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from ecustream.errors import ConfigError, InputError, OutputError
+from ecustream.folders import disk_errors, written_whole
 from training.lora import Lora
 
 __all__ = [
@@ -85,11 +83,9 @@ def check_release(folder: Path, name: str, parent: str | None) -> None:
     path = _path(folder, name)
     if parent == name:
         raise ConfigError(f"the release {name!r} cannot be continued from itself; give it another name")
-    try:
+    with disk_errors(path, "the adapter"):
         place = folder if folder.exists() and not folder.is_dir() else path
         foreign = place.exists() and not (place / _RELEASE).is_file()
-    except OSError as error:
-        raise OutputError(f"{path}: cannot write the adapter: {error.strerror}") from None
     if foreign:
         raise OutputError(f"{place} exists and is not an adapter; choose another folder or release")
 
@@ -118,7 +114,9 @@ def save_adapter(folder: Path, release: Release, lora: Lora) -> Path:
     release.sha256 = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     release.sha256[_RELEASE] = _digest(release)
     files[_RELEASE] = msgspec.json.format(msgspec.json.encode(release), indent=1) + b"\n"
-    _write(path, files)
+    with written_whole(path, "the adapter") as new, disk_errors(path, "the adapter"):
+        for name, data in files.items():
+            (new / name).write_bytes(data)
     return path
 
 
@@ -212,25 +210,3 @@ def _digest(release: Release) -> str:
     """Checksum of everything in `release.json` but that checksum itself."""
     others = {name: digest for name, digest in release.sha256.items() if name != _RELEASE}
     return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(release, sha256=others))).hexdigest()
-
-
-def _write(path: Path, files: Mapping[str, bytes]) -> None:
-    unique = uuid.uuid4().hex[:8]
-    new, old = (path.with_name(f".{path.name}.{what}-{unique}") for what in ("new", "old"))
-    try:
-        new.mkdir(parents=True)
-        for name, data in files.items():
-            (new / name).write_bytes(data)
-        if path.exists():
-            os.rename(path, old)
-        try:
-            os.rename(new, path)
-        except OSError:
-            if old.exists():
-                os.rename(old, path)
-            raise
-    except OSError as error:
-        raise OutputError(f"{path}: cannot write the adapter: {error.strerror}") from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -46,16 +46,17 @@ _MOST_HELD_OUT_LINES = 400_000
 
 
 class Knowledge(NamedTuple):
-    """What clean traffic says without a model: its intervals, and the number of lines of each trace."""
+    """What clean traffic says without a model.
+
+    Attributes:
+        intervals: of every PDU.
+        line_counts: of each trace.
+        cycles_ns: learned cycle of every PDU key, sorted by key; 0 where it has none.
+    """
 
     intervals: IntervalLearner
     line_counts: list[int]
-
-    @property
-    def cycles_ns(self) -> dict[str, int]:
-        """Learned cycle of every PDU key, sorted by key; 0 where it has none."""
-        bounds = self.intervals.bounds()
-        return {key: bounds[key].cycle_ns for key in sorted(bounds)}
+    cycles_ns: dict[str, int]
 
 
 class Checkpoint(NamedTuple):
@@ -103,7 +104,8 @@ def learn(traces: Traces) -> Knowledge:
             raise InputError(f"{traces.paths[index]}: there is no PDU in this trace")
         learner.end_piece()
         counts.append(count)
-    return Knowledge(learner, counts)
+    bounds = learner.bounds()
+    return Knowledge(learner, counts, {key: bounds[key].cycle_ns for key in sorted(bounds)})
 
 
 def learn_known(traces: Traces, bundle: Path, cycles_ns: Mapping[str, int]) -> Knowledge:

@@ -9,7 +9,7 @@ is one unknown token, which costs them less than what it hides: look at their sh
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -35,7 +35,6 @@ from training.traces import Traces
 
 __all__ = ["Contender", "Row", "by_frequencies", "compare", "parse_contender", "render"]
 
-_SHARES = (0.7, 0.1, 0.2)
 _TEST_TOKENS = 400_000
 
 Counts = npt.NDArray[np.int64]
@@ -120,20 +119,19 @@ def compare(
         InputError: there is too little traffic, or a training diverges.
     """
     known = learn(traces)
-    parts = split_drives(known.line_counts, _SHARES)
-
+    parts = split_drives(known.line_counts)
     floor = math.nan
     rows = []
-    made: dict[str, tuple[Shards, Split, float]] = {}
+    made: dict[str, tuple[Shards, float]] = {}
     for contender in contenders:
         if contender.tokenizer not in made:
             tokenizer = learn_tokenizer(traces, contender.tokenizer, known, parts.train)
             shards = shard_clean(traces, tokenizer, known.cycles_ns, work / contender.tokenizer)
             last = read_parts(traces, "reading", known, parts.test)
-            made[contender.tokenizer] = shards, parts, describe(tokenizer, last).unknown_lines_share
+            made[contender.tokenizer] = shards, describe(tokenizer, last).unknown_lines_share
             if contender.tokenizer == "fields":
-                floor = by_frequencies(shards, made["fields"][1])
-        rows.append(_train(contender, *made[contender.tokenizer], recipe, budget_flops))
+                floor = by_frequencies(shards, parts)
+        rows.append(_train(contender, *made[contender.tokenizer], parts, recipe, budget_flops))
         say(_sentence(rows[-1]))
     return rows, floor
 
@@ -141,8 +139,8 @@ def compare(
 def _train(
     contender: Contender,
     shards: Shards,
-    parts: Split,
     unknown: float,
+    parts: Split,
     recipe: Recipe,
     budget_flops: int | None,
 ) -> Row:
@@ -224,7 +222,7 @@ def render(rows: Sequence[Row], by_frequencies: float) -> Table:
         "parameters",
         "tokens/line",
         "nats/line",
-        *(f"{field}" for field in FIELDS),
+        *FIELDS,
         "perplexity/token",
         "accuracy",
         "steps",
@@ -234,8 +232,7 @@ def render(rows: Sequence[Row], by_frequencies: float) -> Table:
     for heading in headings:
         table.add_column(heading, justify="right")
     for row in rows:
-        test: Nats = row.test
-        per_field: Mapping[str, float] = test.per_field
+        test = row.test
         table.add_row(
             row.contender,
             f"{row.vocabulary:,}",
@@ -243,7 +240,7 @@ def render(rows: Sequence[Row], by_frequencies: float) -> Table:
             f"{row.parameters:,}",
             f"{test.tokens_per_line:.1f}",
             f"{test.per_line:.3f}",
-            *(f"{per_field[field]:.3f}" for field in FIELDS),
+            *(f"{test.per_field[field]:.3f}" for field in FIELDS),
             f"{test.perplexity:.3f}",
             f"{100 * test.accuracy:.2f} %",
             f"{row.steps:,}",

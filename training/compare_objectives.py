@@ -22,8 +22,6 @@ from training.watch import Look, NothingGainedError
 
 __all__ = ["ObjectiveRow", "compare_objectives", "render_objectives"]
 
-_SHARES = (0.7, 0.1, 0.2)
-
 
 class ObjectiveRow(msgspec.Struct, kw_only=True):
     """What one objective did; the first row is the model before.
@@ -86,7 +84,7 @@ def compare_objectives(
     annotated = shard_labelled(start.traces(traces, source), start, work / "annotator", "annotator")
     faulty = shard_labelled(start.traces(traces, source), start, work / "labels", "labels")
     quiet = shard_clean(start.traces(clean, source), start.tokenizer, start.cycles_ns, work / "clean")
-    parts = split(annotated, _SHARES)
+    parts = split(annotated)
 
     def row(
         objective: str, model: object, steps: int, seconds: float, stopped: str, nats: float
@@ -104,7 +102,7 @@ def compare_objectives(
         )
 
     model = open_model(base)
-    quiet_parts = split(quiet, _SHARES).validation
+    quiet_parts = split(quiet).validation
     clean_nats = Look(quiet, quiet_parts, sequence_length(model, recipe)).loss(model, make_objective("mask"))
     before = row("(before)", model, 0, 0.0, "", clean_nats)
     rows = [before]

@@ -31,14 +31,13 @@ from training.pretraining import Pretrained, pretrain
 from training.recipe import RECIPES, Recipe, check_recipe
 from training.sharding import shard_clean
 from training.shards import open_shards
-from training.splits import Part, split, split_drives
+from training.splits import SHARES, Part, split, split_drives
 from training.tokenizers import make_tokenizer
 from training.traces import Traces
 from training.trainer import process_state
 
-__all__ = ["PAPER_SHARES", "SHARES", "FitSettings", "fit", "learn_tokenizer", "recalibrate"]
+__all__ = ["PAPER_SHARES", "FitSettings", "fit", "learn_tokenizer", "recalibrate"]
 
-SHARES = (0.7, 0.1, 0.2)
 PAPER_SHARES = (0.8, 0.1, 0.1)
 _ENOUGH_SECONDS = 15
 _FEW_STEPS = 100
@@ -106,10 +105,10 @@ def fit(
     with work_folder(work) as folder:
         known = learn(traces) if first else None
         if known is not None:
-            bounds = known.intervals.bounds()
+            cycles = known.cycles_ns
             say(
-                f"{sum(known.line_counts):,} lines of {len(bounds)} PDUs, "
-                f"{sum(b.cycle_ns > 0 for b in bounds.values())} of them cyclic, "
+                f"{sum(known.line_counts):,} lines of {len(cycles)} PDUs, "
+                f"{sum(cycle > 0 for cycle in cycles.values())} of them cyclic, "
                 f"{known.intervals.lines_per_hour() / 3600:,.0f} lines/s"
             )
             train = split_drives(known.line_counts, settings.shares, settings.by).train
@@ -184,7 +183,7 @@ def recalibrate(traces: Traces, model: Path, out: Path) -> BundleInfo:
     """
     base = open_base(model)
     known = learn_known(traces, model, base.cycles_ns)
-    last = split_drives(known.line_counts, SHARES).test
+    last = split_drives(known.line_counts).test
     calibration, _ = calibrated(traces, known, base.tokenizer, base.cycles_ns, base.network, last)
     write_bundle(out, base.files.info, {**base.files.data, "calibration.json": as_json(calibration)})
     return base.files.info

@@ -72,9 +72,10 @@ def pretrain_command(
     On several GPUs or machines: `torchrun --nproc-per-node 4 -m training pretrain ... --work SHARED_FOLDER`.
     """
     from training.bodies import BODIES
-    from training.fit import PAPER_SHARES, SHARES, FitSettings, fit
+    from training.fit import PAPER_SHARES, FitSettings, fit
     from training.recipe import RECIPES
     from training.settings import chosen, with_keys
+    from training.splits import SHARES
     from training.traces import Traces
 
     check_work(work, resume)

@@ -38,8 +38,6 @@ FINETUNING = Recipe(
 )
 """The schedule of fine-tuning: short, and nothing is hidden from the model: labels mean what it sees."""
 
-_SHARES = (0.7, 0.1, 0.2)
-
 
 class AdapterShelf(NamedTuple):
     """Where the adapter of a release is kept, its name, and the release that it continues from."""
@@ -123,11 +121,11 @@ def finetune(
             tuned = finetune_model(
                 open_model(base),
                 shards,
-                split(shards, _SHARES),
+                split(shards),
                 settings,
                 recipe,
-                replay=None if older is None else (older, split(older, _SHARES).train),
-                clean=(quiet_shards, split(quiet_shards, _SHARES).validation),
+                replay=None if older is None else (older, split(older).train),
+                clean=(quiet_shards, split(quiet_shards).validation),
                 fields_of_tokens=tokenizer.fields_of_tokens(),
                 tokenizer_json=files.data["tokenizer.json"].decode(),
                 adapter=None if adapter is None else adapter.lora,
@@ -140,8 +138,8 @@ def finetune(
         if known is None:
             return None
         checkpoint = checkpoint_of(tuned.model)
-        network = opened(checkpoint, files.info.window_tokens, quiet_shards, split(quiet_shards, _SHARES))
-        held_out = split(quiet_shards, _SHARES).test
+        network = opened(checkpoint, files.info.window_tokens, quiet_shards, split(quiet_shards))
+        held_out = split(quiet_shards).test
         calibration, _ = calibrated(quiet, known, tokenizer, cycles, network, held_out)
         told = _told(files.info, settings, recipe, tuned) | {
             "release": None if shelf is None else shelf.release,

@@ -84,7 +84,7 @@ def _pretraining(
 ) -> "Study":
     from training.assemble import learn, work_folder
     from training.bodies import BODIES
-    from training.fit import SHARES, learn_tokenizer
+    from training.fit import learn_tokenizer
     from training.recipe import RECIPES
     from training.search import search_pretraining
     from training.settings import with_keys
@@ -98,7 +98,7 @@ def _pretraining(
     read = Traces(traces, names, source=source)
     known = learn(read)
     with work_folder(None) as work:
-        parts = split_drives(known.line_counts, SHARES)
+        parts = split_drives(known.line_counts)
         tokenizer = learn_tokenizer(read, kind, known, parts.train)
         shards = shard_clean(read, tokenizer, known.cycles_ns, work / "shards")
         return search_pretraining(
@@ -131,7 +131,6 @@ def _finetuning(
     from training.assemble import work_folder
     from training.base import open_base
     from training.finetune import SETTINGS
-    from training.fit import SHARES
     from training.lora import open_model
     from training.release import FINETUNING
     from training.search import search_finetuning
@@ -148,12 +147,12 @@ def _finetuning(
             folder,
             lambda: open_model(model),
             shards,
-            split(shards, SHARES),
+            split(shards),
             steps,
             trials=trials,
             settings=made["finetune"],
             recipe=made["recipe"],
-            clean=(quiet, split(quiet, SHARES).validation),
+            clean=(quiet, split(quiet).validation),
             fields_of_tokens=base.tokenizer.fields_of_tokens(),
             seconds=seconds,
             seed=seed,

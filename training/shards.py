@@ -1,11 +1,8 @@
 """Shards: the tokens of many drives in a few flat files that are mapped into memory, never read whole."""
 
 import hashlib
-import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ecustream.errors import InputError, OutputError
+from ecustream.folders import disk_errors, written_whole
 from ecustream.scoring.tokenizer import LineTokenizer
 from ecustream.traffic import Line
 
 __all__ = ["SHARDS_FORMAT", "Piece", "Shards", "open_shards", "write_shards"]
 
 SHARDS_FORMAT = 1
+_WHAT = "the shards"
 
 Labels = Callable[[int, Sequence[Line]], npt.NDArray[np.bool_]]
 
@@ -168,33 +167,13 @@ def write_shards(
         OutputError: the folder cannot be written, or something that is no shards is in its place.
     """
     folder = Path(folder).absolute()
-    try:
+    with disk_errors(folder, _WHAT):
         foreign = folder.exists() and not (folder / "shards.json").is_file()
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot write the shards: {error.strerror}") from None
     if foreign:
         raise OutputError(f"{folder} exists and is no folder of shards; choose another")
-    unique = uuid.uuid4().hex[:8]
-    new, old = (folder.with_name(f".{folder.name}.{what}-{unique}") for what in ("new", "old"))
-    try:
-        with _disk(folder):
-            new.mkdir(parents=True)
+    with written_whole(folder, _WHAT) as new:
         _write(folder, new, tokenizer, pieces, labels)
-        with _disk(folder):
-            _replace(folder, new, old)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
     return open_shards(folder)
-
-
-@contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    """Makes an error of the disk a sentence; used around what is written, never around what is read."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot write the shards: {error.strerror}") from None
 
 
 class _Column:
@@ -247,7 +226,7 @@ def _write(
     done: list[Piece] = []
     with ExitStack() as stack:
         columns: dict[str, _Column] = {}
-        with _disk(folder):
+        with disk_errors(folder, _WHAT):
             for name, dtype in dtypes.items():
                 columns[name] = _Column(new / f"{name}.npy", dtype)
                 stack.callback(columns[name].close)
@@ -261,7 +240,7 @@ def _write(
                     arrays = _encode(tokenize, lines, columns["ids"].size)
                     if labels is not None:
                         arrays["labelled"] = labels(number, lines)
-                    with _disk(folder):
+                    with disk_errors(folder, _WHAT):
                         for column, values in arrays.items():
                             columns[column].append(values)
                     count += len(lines)
@@ -271,7 +250,7 @@ def _write(
             first_line += count
         if not done:
             raise InputError("there is no trace to make shards of")
-        with _disk(folder):
+        with disk_errors(folder, _WHAT):
             for file in columns.values():
                 file.finish()
     text = tokenizer.to_json().encode()
@@ -286,7 +265,7 @@ def _write(
         pieces=done,
         sha256=hashlib.sha256(text).hexdigest(),
     )
-    with _disk(folder):
+    with disk_errors(folder, _WHAT):
         (new / "tokenizer.json").write_bytes(text)
         (new / "shards.json").write_bytes(
             msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
@@ -300,16 +279,3 @@ def _encode(
     encoded = tokenizer.encode(lines)
     ends = np.cumsum(np.bincount(encoded.line_of, minlength=len(lines)))
     return {"ids": encoded.ids, "fields": encoded.fields, "first_token": ends + tokens_before}
-
-
-def _replace(folder: Path, new: Path, old: Path) -> None:
-    """Put `new` in the place of `folder`; where that fails the old one is there again."""
-    if not folder.exists():
-        os.rename(new, folder)
-        return
-    os.rename(folder, old)
-    try:
-        os.rename(new, folder)
-    except OSError:
-        os.rename(old, folder)
-        raise

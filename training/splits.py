@@ -9,7 +9,10 @@ import numpy as np
 from ecustream.errors import ConfigError
 from training.shards import Shards
 
-__all__ = ["Part", "Split", "split", "split_drives"]
+__all__ = ["SHARES", "Part", "Split", "split", "split_drives"]
+
+SHARES = (0.7, 0.1, 0.2)
+"""Of every drive, in this order: what trains, what chooses the weights, and what is held out to the end."""
 
 
 class Part(NamedTuple):
@@ -29,7 +32,7 @@ class Split(NamedTuple):
 
 def split(
     shards: Shards,
-    shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    shares: tuple[float, float, float] = SHARES,
     by: Literal["time", "drive"] = "time",
 ) -> Split:
     """Split the drives of shards; see `split_drives`."""
@@ -38,7 +41,7 @@ def split(
 
 def split_drives(
     line_counts: Sequence[int],
-    shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    shares: tuple[float, float, float] = SHARES,
     by: Literal["time", "drive"] = "time",
 ) -> Split:
     """Split drives into parts to train, validate and test with.

@@ -31,7 +31,7 @@ def tokenizer_command(
     `fit` and `pretrain` make their own; this is to look at them.
     """
     from training.assemble import learn, read_parts
-    from training.fit import SHARES, learn_tokenizer
+    from training.fit import learn_tokenizer
     from training.splits import split_drives
     from training.tokenizers import KINDS, describe
     from training.traces import Traces
@@ -43,7 +43,7 @@ def tokenizer_command(
     read = Traces(traces, None if names is None else NameTable.load(names), source=source)
     known = learn(read)
 
-    parts = split_drives(known.line_counts, SHARES)
+    parts = split_drives(known.line_counts)
     table = Table(box=None, pad_edge=False)
     for heading in ("tokenizer", "vocabulary", "tokens a line", "lines with unknown tokens"):
         table.add_column(heading, justify="left" if heading == "tokenizer" else "right")

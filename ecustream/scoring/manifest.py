@@ -8,9 +8,6 @@
 
 import hashlib
 import math
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -19,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from ecustream.errors import BundleError, OutputError
+from ecustream.folders import disk_errors, written_whole
 
 __all__ = [
     "BUNDLE_FORMAT",
@@ -129,10 +127,8 @@ def refuse_foreign(path: Path) -> None:
         OutputError: something that is no bundle is there, or it cannot be told.
     """
     path = path.absolute()
-    try:
+    with disk_errors(path, "the bundle"):
         foreign = path.exists() and not (path / "bundle.json").is_file()
-    except OSError as error:
-        raise OutputError(f"{path}: cannot write the bundle: {error.strerror}") from None
     if foreign:
         raise OutputError(f"{path} exists and is not a bundle; choose another --out")
 
@@ -152,30 +148,8 @@ def write_bundle(path: Path, info: BundleInfo, files: Mapping[str, bytes]) -> No
     path = path.absolute()
     info.sha256 = {name: hashlib.sha256(files[name]).hexdigest() for name in _FILES}
     info.sha256["bundle.json"] = _info_digest(info)
-    unique = uuid.uuid4().hex[:8]
-    new, old = (path.with_name(f".{path.name}.{what}-{unique}") for what in ("new", "old"))
-    try:
-        new.mkdir(parents=True)
+    pretty = msgspec.json.format(msgspec.json.encode(info), indent=1)
+    with written_whole(path, "the bundle") as new, disk_errors(path, "the bundle"):
         for name in _FILES:
             (new / name).write_bytes(files[name])
-        pretty = msgspec.json.format(msgspec.json.encode(info), indent=1)
         (new / "bundle.json").write_bytes(pretty + b"\n")
-        _replace(path, new, old)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot write the bundle: {error.strerror}") from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _replace(path: Path, new: Path, old: Path) -> None:
-    """Put `new` in the place of `path`; where that fails the old folder is there again."""
-    if not path.exists():
-        os.rename(new, path)
-        return
-    os.rename(path, old)
-    try:
-        os.rename(new, path)
-    except OSError:
-        os.rename(old, path)
-        raise
