@@ -33,9 +33,13 @@ DEMO_BUNDLE = Path(__file__).parent / "bundles" / "demo"
 @app.command()
 def run(
     pcap: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(help="Trace: pcap, pcapng or CSV in the paper's columns, also .gz; repeatable."),
-    ],
+    ] = None,
+    interface: Annotated[
+        list[str] | None,
+        typer.Option(help="Network interface to capture on until stopped; repeatable."),
+    ] = None,
     model: Annotated[
         Path, typer.Option(help="Bundle folder; default: the one for the demo trace.")
     ] = DEMO_BUNDLE,
@@ -73,7 +77,7 @@ def run(
     profile: Annotated[bool, typer.Option("--profile", help="Print where the time went.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
 ) -> None:
-    """Score a trace, or several at once, and report the anomalies."""
+    """Score traces, or what comes on network interfaces, and report the anomalies."""
     from ecustream.config import load_config
     from ecustream.progress import WorkProgress
     from ecustream.report import print_summary
@@ -81,6 +85,8 @@ def run(
     from ecustream.service import Run
     from ecustream.stages import StageClock, render_profile
 
+    if bool(pcap) == bool(interface):
+        raise ConfigError("give what to read: either --pcap or --interface")
     if journal is not None and no_publish:
         raise ConfigError("--journal keeps events for the sockets, which --no-publish does not open")
     overrides: dict[str, Any] = dict(_key_value(text) for text in set_ or [])
@@ -99,23 +105,27 @@ def run(
     overrides = {key: value for key, value in overrides.items() if value is not None}
     settings = load_config(config, overrides)
     refuse_clashes(
-        [*pcap, config, names, *(sorted(model.glob("*")) if model.is_dir() else [])],
+        [*(pcap or []), config, names, *(sorted(model.glob("*")) if model.is_dir() else [])],
         [Path(events) if events not in (None, "-") else None, score_log],
     )
     clock = StageClock(enabled=profile)
     show: list[Callable[[float, str], None]] = []
     work = Run(
         settings,
-        pcap,
+        pcap or [],
         model,
+        interfaces=interface or [],
         events=events,
         score_log=score_log,
         on_progress=lambda done, note: show[0](done, note) if show else None,
         clock=clock,
+        say=lambda sentence: print(f"ecustream: {sentence}", file=sys.stderr, flush=True),
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: work.stop())
-    with WorkProgress("scoring", work.total_bytes, shown=not quiet) as progress:
+    # A service that runs for months has its status message; its log gets only what is news.
+    shown = not quiet and (not interface or sys.stderr.isatty())
+    with WorkProgress("scoring", work.total_bytes, shown=shown) as progress:
         show.append(progress.update)
         summary = work.execute()
     console = Console(stderr=events == "-")

@@ -16,6 +16,7 @@ from ecustream.addresses import check_bind_url
 from ecustream.errors import ConfigError
 
 __all__ = [
+    "CaptureConfig",
     "Config",
     "DetectConfig",
     "InputConfig",
@@ -59,6 +60,20 @@ class StateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     mask: Annotated[int, Meta(ge=1, le=255)] = 255
     values: dict[str, Literal[0, 1, 2]] = {}
     nm_port: Port | None = None
+
+
+class CaptureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a network interface is captured on.
+
+    Attributes:
+        ring_mib: memory, in MiB, of the kernel's ring for each interface: what came while nobody read.
+        promiscuous: whether unicast frames between others are captured; multicast is in any case.
+        outgoing: whether frames that this machine itself sends on the interface are captured.
+    """
+
+    ring_mib: Annotated[int, Meta(ge=1, le=2048)] = 64
+    promiscuous: bool = True
+    outgoing: bool = True
 
 
 class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -147,16 +162,17 @@ class RingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         lines: how many may wait, of each trace; fewer do where `speed = "max"` needs no more.
-        when_full: whether capture then waits, or skips the oldest lines.
+        when_full: whether capture then waits, or skips the oldest lines; `auto` skips for interfaces alone.
     """
 
     lines: Count = 65_536
-    when_full: Literal["wait", "skip"] = "wait"
+    when_full: Literal["auto", "wait", "skip"] = "auto"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be configured; `Config()` holds defaults that work."""
 
+    capture: CaptureConfig = CaptureConfig()
     input: InputConfig = InputConfig()
     scoring: ScoringConfig = ScoringConfig()
     detect: DetectConfig = DetectConfig()
@@ -327,11 +343,6 @@ def _check_together(config: Config, origin: str) -> None:
         raise ConfigError(
             f"{origin}: ring.lines is {config.ring.lines}, but must be at least "
             f"scoring.chunk_lines ({config.scoring.chunk_lines})"
-        )
-    if config.ring.when_full == "skip" and config.scoring.speed == "max":
-        raise ConfigError(
-            f'{origin}: ring.when_full is "skip", but at full speed nothing needs to be skipped; '
-            "give scoring.speed (--speed) a multiple of real time"
         )
     state = config.input.state
     if state.pdu is not None and not state.values:

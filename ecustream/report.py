@@ -29,6 +29,8 @@ def print_summary(summary: RunSummary, console: Console) -> None:
             console.print()
     else:
         _print_seen(summary, console)
+    if isinstance(summary, Outcome) and summary.interfaces:
+        console.print(f"captured on {', '.join(summary.interfaces)}", highlight=False, markup=False)
     if summary.interrupted:
         console.print(f"interrupted after {summary.traffic_s:.1f} s of traffic", highlight=False)
     if isinstance(summary, Outcome) and summary.overloaded_s:

@@ -1,6 +1,7 @@
 """Wires the stages of a run together; owns its threads, its clock and its end."""
 
 import hashlib
+import secrets
 import threading
 import time
 from collections import deque
@@ -13,12 +14,13 @@ import msgspec
 from ecustream.config import Config
 from ecustream.detect.detector import Detector, Thresholds
 from ecustream.detect.perplexity import PerplexityFilter
-from ecustream.errors import BundleError, EcustreamError
+from ecustream.errors import BundleError, ConfigError, EcustreamError
 from ecustream.knowledge import calibration_of
 from ecustream.ledger import Ledger
 from ecustream.publish.messages import State
 from ecustream.run.batching import Batcher
 from ecustream.run.intake import Intake, Taken
+from ecustream.run.live_lanes import open_live_lanes
 from ecustream.run.load import Load
 from ecustream.run.outcome import Outcome, sum_of_ledgers
 from ecustream.run.outputs import Outputs, score_logs
@@ -40,20 +42,23 @@ _TICK_NS = 20_000_000
 
 
 class Run:
-    """One run over one trace or several: each is read in a thread, all are scored together in the caller's.
+    """One run over traces or interfaces: each is read in a thread, all are scored together in the caller's.
 
     Everything that can be refused is refused by the constructor, before the first event. `execute` then
-    runs to the end of the traces. `stop` may be called from a signal handler: reading ends, what is in
-    the rings is still scored, and the ledger balances; called a second time it drops what is there.
+    runs to the end of the traces, or until `stop` on interfaces. `stop` may be called from a
+    signal handler: reading ends, what is in the rings is still scored, and the ledger balances; called a
+    second time it drops what is there.
 
     Args:
         config: the configuration in force.
-        trace: the capture or CSV file, or several.
+        trace: the capture or CSV file, or several; none where there are `interfaces`.
         model: the bundle's folder.
+        interfaces: network interfaces to capture on instead.
         events: where to write events as JSON lines, `-` for standard output.
         score_log: where to write the score of every line; see `score_logs` for several traces.
         on_progress: called now and then with the bytes read and a note.
         clock: accounts for the time of the stages.
+        say: is told at once of a capture's outages; without it they are among the problems at the end.
 
     Raises:
         EcustreamError: trace, bundle, configuration or an output cannot be used.
@@ -65,39 +70,55 @@ class Run:
         trace: Path | Sequence[Path],
         model: Path,
         *,
+        interfaces: Sequence[str] = (),
         events: str | None = None,
         score_log: Path | None = None,
         on_progress: Callable[[int, str], None] = lambda done, note: None,
         clock: StageClock | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self._config = config
         self._traces = [trace] if isinstance(trace, Path) else list(trace)
+        self._live = bool(interfaces)
+        # Whether lines come at times of their own, so that something can be due although none comes.
+        self._timed = self._live or config.scoring.speed != "max"
         self._model = model
         self._on_progress = on_progress
         self._clock = clock or StageClock(enabled=False)
         self._files = read_bundle(model)
         self._calibration = calibration_of(self._files)
         changed = threading.Condition()
-        self._lanes = open_lanes(config, self._files.info, self._traces, changed, self._clock)
+        if self._live and config.scoring.speed != "max":
+            raise ConfigError("scoring.speed is for traces; what comes on an interface comes in real time")
+        problems: list[str] = []
+        if self._live:
+            self._lanes = open_live_lanes(
+                config, self._files.info, interfaces, changed, self._clock, say or problems.append
+            )
+        else:
+            self._lanes = open_lanes(config, self._files.info, self._traces, changed, self._clock)
         if config.input.key != self._files.info.key:
             raise BundleError(
                 f"{model}: was trained with input.key = {self._files.info.key!r}, "
                 f"this run has {config.input.key!r}"
             )
-        speed, wait_ns = config.scoring.speed, round(config.scoring.max_wait_ms * 1e6)
-        self._batcher = Batcher(config.scoring.chunk_lines, None if speed == "max" else wait_ns)
+        wait_ns = round(config.scoring.max_wait_ms * 1e6)
+        self._batcher = Batcher(config.scoring.chunk_lines, wait_ns if self._timed else None)
         self._intake = Intake([lane.ring for lane in self._lanes], self._batcher, changed)
         self._load = Load()
         self._events_ledger = Ledger()
         self._cycles = {pdu.key: pdu.cycle_ns for pdu in self._calibration.pdus}
         names = [lane.name for lane in self._lanes]
-        self._summary = Outcome(_run_id(config, self._traces, names, self._files), Ledger(), self._cycles)
+        run = secrets.token_hex(8) if self._live else _run_id(config, self._traces, names, self._files)
+        self._summary = Outcome(run, Ledger(), self._cycles, problems=problems, interfaces=interfaces)
         self._tracks: list[Track] = []
         self._stops = 0
-        self._reporter = Reporter(self._summary.run, self._calibration.pdus)
+        buses = [config.input.source or name for name in interfaces]
+        self._reporter = Reporter(self._summary.run, self._calibration.pdus, buses)
         first = self._reporter.status("starting", [], self._all_ledgers(), None)
         logs = score_logs(score_log, names)
-        self._outputs = Outputs(config.publish, first, self._events_ledger, events, logs)
+        wall_ns = time.time_ns if self._live else None
+        self._outputs = Outputs(config.publish, first, self._events_ledger, events, logs, wall_ns)
 
     @property
     def pub_url(self) -> str | None:
@@ -114,7 +135,8 @@ class Run:
     def stop(self) -> None:
         """End the run early: once to finish what was read, twice to drop it."""
         self._stops += 1
-        self._summary.interrupted = True
+        # A live capture has no other end: only one that is cut short is interrupted.
+        self._summary.interrupted = not self._live or self._stops > 1
         for lane in self._lanes:
             lane.stop()
         if self._stops > 1:
@@ -146,7 +168,7 @@ class Run:
             summary.gather()
             summary.overloaded_s = self._load.overloaded_ns / 1e9
             summary.seconds = time.monotonic() - started
-        if not summary.interrupted:
+        if not summary.interrupted and not self._live:
             summary.problems += refuse_if_empty(self._lanes, self._traces)
         return summary
 
@@ -172,23 +194,24 @@ class Run:
         self._refuse_if_unknown()
 
     def _score_all(self, scorer: "Scorer", started: float) -> None:
-        timeout_ns = None if self._config.scoring.speed == "max" else _TICK_NS
+        timeout_ns = _TICK_NS if self._timed else None
         while not self._intake.done:
             # Before the lines are taken: every line up to then is among them, or was taken before.
-            passed_ns = [lane.passed_ns for lane in self._lanes]
+            reached = [lane.reached for lane in self._lanes]
             with self._clock.stage("wait for lines"):
                 taken = self._intake.take(timeout_ns)
             if timeout_ns is not None:
                 self._weigh(sum(part.skipped for part in taken))
-            for track, part, passed in zip(self._tracks, taken, passed_ns, strict=True):
-                if part.ended:
-                    self._outputs.emit(track.finish())
-                elif part.empty:
-                    self._outputs.emit(track.idle(passed))
+            for track, part, at in zip(self._tracks, taken, reached, strict=True):
+                if part.empty:
+                    breaks, passed_ns = track.lane.passed(at)
+                    for broken in breaks:
+                        self._outputs.emit(track.interrupt(broken))
+                    self._outputs.emit(track.finish() if part.ended else track.idle(passed_ns))
             self._pass(scorer, taken)
             if not self._summary.first_score_s and any(part.lines for part in taken):
                 self._summary.first_score_s = time.monotonic() - started
-            if self._summary.first_score_s:
+            if self._summary.first_score_s or self._live:
                 self._tell()
 
     def _finish(self) -> None:

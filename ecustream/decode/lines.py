@@ -80,6 +80,18 @@ class LineBuilder:
         self._ledger.enter("lines", len(out))
         return out
 
+    @property
+    def count(self) -> int:
+        """Lines built so far; the number of the next one."""
+        return self._count
+
+    def forget(self) -> None:
+        """The next PDUs do not follow those before: the next line of each key has no delta time.
+
+        The activity state notices by itself that time did not go on evenly.
+        """
+        self._streams.forget()
+
     def _open(self, pdu: Pdu) -> _Slot | None:
         flow = pdu.flow
         name = self._names.name_of(flow, pdu.pdu_id)

@@ -68,6 +68,11 @@ class Streams:
     def __len__(self) -> int:
         return len(self._streams)
 
+    def forget(self) -> None:
+        """Forget when every PDU was there last."""
+        for clock in self._clocks.values():
+            clock.last_ns = None
+
     def open(
         self, name: str, source: str, src: str, sport: int, dst: str, dport: int, pdu_id: int | None = None
     ) -> tuple[Stream, Clock] | None:

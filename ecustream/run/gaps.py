@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter, deque
+from collections.abc import Sequence
 
 from ecustream.traffic import Line
 
@@ -12,12 +13,16 @@ CLOCK_STEP_NS = 1_000_000_000
 
 
 def split_at_gaps(
-    lines: list[Line], losses: deque[tuple[int, int]], before_ns: int, skipped: int = 0
+    lines: list[Line],
+    losses: deque[tuple[int, int]],
+    before_ns: int,
+    skipped: int = 0,
+    breaks: Sequence[tuple[int, str]] = (),
 ) -> list[tuple[list[Line], str]]:
     """The lines in pieces, each with why it does not follow what was before it; empty where it does.
 
-    Gaps are where time goes back by more than a second, where the logger lost frames, and where lines were
-    skipped because scoring could not keep up.
+    Gaps are where time goes back by more than a second, where the logger lost frames, where a live capture
+    was interrupted, and where lines were skipped because scoring could not keep up.
 
     Args:
         lines: the next lines of a trace, at least one.
@@ -25,6 +30,8 @@ def split_at_gaps(
             line are taken out.
         before_ns: time of the line before; 0 for none.
         skipped: lines that were skipped just before the first one.
+        breaks: (line number, why) of a live capture's interruptions up to the last line: lines with that
+            number or a higher one came after it.
     """
     lost: Counter[int] = Counter()
     while losses and losses[0][0] <= lines[-1].frame:
@@ -39,6 +46,10 @@ def split_at_gaps(
         elif line.time_ns <= before_ns and i not in gaps:
             continue
         before_ns = line.time_ns
+    broken: dict[int, list[str]] = {}
+    for number, why in breaks:
+        broken.setdefault(bisect_left(lines, number, key=lambda line: line.number), []).append(why)
+    gaps |= {i: "; ".join(whys) for i, whys in broken.items()}
     if skipped:
         # Where they were skipped, what is told of the first line is of lines that nobody has seen.
         gaps[0] = f"{skipped:,} lines were skipped, because they came faster than they could be scored"

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
+from ecustream.capture.breaks import Break, Reached
 from ecustream.ledger import Ledger
 from ecustream.run.gaps import split_at_gaps
 from ecustream.run.replay import Pacer
@@ -79,6 +80,16 @@ class Lane:
         return 0 if self._pacer is None else self._pacer.passed_ns
 
     @property
+    def reached(self) -> Reached:
+        """`passed_ns`, and the breaks before it; to be asked before lines are taken."""
+        return Reached(self.passed_ns, 0)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can come at present; None where all is well."""
+        return None
+
+    @property
     def late_ns(self) -> int:
         """Wall time by which lines come later than they should."""
         return 0 if self._pacer is None or self.ring.waiting().ended else self._pacer.late_ns
@@ -120,13 +131,26 @@ class Lane:
         if not self._thread.is_alive():
             self.source.close()
 
+    def passed(self, reached: Reached) -> tuple[list[Break], int]:
+        """What has happened on a lane of which no line waited after `reached` was asked.
+
+        Returns:
+            Its breaks until then, which no line has told of; and the capture time until then, or 0.
+        """
+        return [], reached.time_ns
+
     def pieces(self, lines: list[Line], skipped: int) -> list[tuple[list[Line], str]]:
         """Lines taken from the ring in pieces, each with why it does not follow the one before, or empty."""
-        pieces = split_at_gaps(lines, self.source.losses, self._last_ns, skipped)
+        broken = self._breaks_up_to(lines[-1].number)
+        pieces = split_at_gaps(lines, self.source.losses, self._last_ns, skipped, broken)
         for part, gap in pieces:
             before_ns = part[0].time_ns if gap else self._last_ns
             self._last_ns = max(before_ns, part[-1].time_ns)
         return pieces
+
+    def _breaks_up_to(self, number: int) -> list[tuple[int, str]]:
+        """The breaks before the line with that number, to be told with it; only a live lane has any."""
+        return []
 
     def _read(self) -> None:
         held = 0

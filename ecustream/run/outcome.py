@@ -1,7 +1,7 @@
 """The outcome of a run over one trace or several: what was seen of each, and all of it together."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ecustream.ledger import BOOKS, Ledger
@@ -18,11 +18,13 @@ class Outcome(RunSummary):
         traces: that of each trace, by name.
         overloaded_s: wall time during which more came than could be scored.
         served: how the model was served, in words.
+        interfaces: those that were captured on; empty for traces.
     """
 
     traces: dict[str, RunSummary] = field(default_factory=dict)
     overloaded_s: float = 0.0
     served: str = ""
+    interfaces: Sequence[str] = ()
 
     def gather(self) -> None:
         """Add up what the traces have seen; call it once, when they have ended."""

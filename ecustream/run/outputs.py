@@ -1,7 +1,7 @@
 """Where the results of a run go: event log, sockets, score logs."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ecustream.config import PublishConfig
@@ -29,6 +29,8 @@ class Outputs:
         ledger: where events end.
         events: where to write events as JSON lines, `-` for standard output.
         logs: a score log for each trace, or none at all.
+        wall_ns: the wall clock, to say when an event was published; None says nothing of it, so that
+            a run can be repeated to the byte.
 
     Attributes:
         publisher: None where there are no sockets.
@@ -45,8 +47,10 @@ class Outputs:
         ledger: Ledger,
         events: str | None,
         logs: Sequence[ScoreLog],
+        wall_ns: Callable[[], int] | None = None,
     ) -> None:
         self.seq = 0
+        self._wall_ns = wall_ns
         self._config = config
         self._ledger = ledger
         self._run = first.run
@@ -62,6 +66,8 @@ class Outputs:
             self.seq += 1
             self._kind_seq[event.kind] += 1
             event.run, event.seq, event.kind_seq = self._run, self.seq, self._kind_seq[event.kind]
+            if self._wall_ns is not None:
+                event.published_ns = self._wall_ns()
             self._ledger.enter("events")
             self._sinks.emit(event)
 

@@ -23,10 +23,12 @@ class Reporter:
     Args:
         run: its id.
         calibrations: the PDUs that the bundle knows.
+        buses: names of buses that are there although nothing came from them.
     """
 
-    def __init__(self, run: str, calibrations: Sequence[PduCalibration]) -> None:
+    def __init__(self, run: str, calibrations: Sequence[PduCalibration], buses: Sequence[str] = ()) -> None:
         self._run = run
+        self._buses = buses
         self._calibrations = calibrations
         self._rows: dict[str, PduRows] = {}
         self._due_s = 0.0
@@ -61,11 +63,13 @@ class Reporter:
         self._due_s, self._lines = now_s + _EVERY_S, scored
         journal = None if outputs is None else outputs.journal_status()
         problem = journal.problem if journal else None
+        troubles = [track.lane.trouble for track in tracks] + [problem]
+        problem = "; ".join(trouble for trouble in troubles if trouble) or None
         if state != "running":
             overload = None
         elif overload or problem:
             state = "overloaded" if overload else "degraded"
-        sources = {pdu.source for track in tracks for pdu in track.summary.pdus.values()}
+        sources = set(self._buses) | {pdu.source for track in tracks for pdu in track.summary.pdus.values()}
         publisher = None if outputs is None else outputs.publisher
         return Status(
             run=self._run,

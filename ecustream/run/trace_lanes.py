@@ -10,7 +10,7 @@ from ecustream.knowledge import activity_state, names_for
 from ecustream.ledger import Ledger
 from ecustream.run.lanes import Lane
 from ecustream.run.replay import Pacer
-from ecustream.run.ring import Ring
+from ecustream.run.ring import Policy, Ring
 from ecustream.run.source import TraceLines
 from ecustream.scoring.manifest import BundleInfo
 from ecustream.stages import StageClock
@@ -37,6 +37,12 @@ def open_lanes(
         InputError: a trace cannot be read at all.
         ConfigError: a key is wrong, or a trace is given twice.
     """
+    policy: Policy = "skip" if config.ring.when_full == "skip" else "wait"
+    if policy == "skip" and config.scoring.speed == "max":
+        raise ConfigError(
+            'ring.when_full is "skip", but at full speed nothing needs to be skipped; '
+            "give scoring.speed (--speed) a multiple of real time"
+        )
     lanes: list[Lane] = []
     try:
         for name, path in zip(trace_names(traces), traces, strict=True):
@@ -54,7 +60,7 @@ def open_lanes(
             pacer, room = None, min(config.ring.lines, _READ_AHEAD_CHUNKS * config.scoring.chunk_lines)
             if config.scoring.speed != "max":
                 pacer, room = Pacer(config.scoring.speed), config.ring.lines
-            ring = Ring(room, config.ring.when_full, ledger, changed)
+            ring = Ring(room, policy, ledger, changed)
             lanes.append(Lane(name, source, ring, pacer, ledger))
     except BaseException:
         for lane in lanes:

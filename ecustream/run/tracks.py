@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ecustream.capture.breaks import Break
 from ecustream.detect.calibration import Calibration
 from ecustream.detect.detector import Detector
 from ecustream.detect.perplexity import PerplexityFilter
@@ -86,9 +87,13 @@ class Track:
 
     def gap(self, line: Line, why: str) -> list[Event]:
         """The stream is interrupted before `line`: it is scored and judged without what was before."""
+        return self.interrupt(Break(line.time_ns, line.stream.source, why))
+
+    def interrupt(self, broken: Break) -> list[Event]:
+        """The stream is interrupted, whether or not a line follows."""
         self.stream.reset()
-        self._last_ns = line.time_ns
-        return self._counted(self._detector.gap(line.time_ns, line.stream.source, why))
+        self._last_ns = broken.time_ns
+        return self._counted(self._detector.gap(*broken))
 
     def take(self, block: ScoreBlock) -> list[Event]:
         """Judge and count the next lines.
