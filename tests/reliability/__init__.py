@@ -1,0 +1,1 @@
+"""What the reliability table of the README says, measured: `python -m tests.reliability`."""
