@@ -40,6 +40,7 @@ class Detector:
         evidence: kinds of evidence to use.
         excursions: where given, (time, peak) of every rise of the model's evidence that opened nothing is
             added to it; this is what calibration learns from.
+        since: since when a PDU that never came is missed, in words.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class Detector:
         expectation: Expectation = lambda token, stream: None,
         evidence: frozenset[str] = ALL_EVIDENCE,
         excursions: list[tuple[int, float]] | None = None,
+        since: str = "in this run",
     ) -> None:
         self._cal = calibration
         self._thresholds = thresholds
         self._evidence = evidence
         self._excursions = excursions
+        self._since = since
         self._of_key = {pdu.key: pdu.using(evidence) for pdu in calibration.pdus}
         # By Stream.index; the PDU is None where it is not known.
         self._slots: list[tuple[Watched | None, Bus] | None] = []
@@ -177,23 +180,53 @@ class Detector:
         self._quiet_until_ns = min(silent_ns, overdue_ns, NEVER_NS if told_ns is None else told_ns - 1)
         return events
 
+    @property
+    def now_ns(self) -> int:
+        """Capture time up to which everything was judged; 0 before anything was."""
+        return self._now
+
+    def began(self, source: str, time_ns: int, since: str = "since the capture began") -> list[Event]:
+        """The capture of a bus began at `time_ns`, so that its silence can be told before its first line.
+
+        A bus that was heard already did not begin; of one that the calibration does not know nothing is
+        expected.
+        """
+        if source in self._buses:
+            return []
+        events = self.advance(time_ns)
+        pause_ns = self._pauses.get(source)
+        self._buses[source] = Bus(source, pause_ns, self._now, heard=False, since=since)
+        self._quiet_until_ns = 0
+        return events
+
     def gap(self, time_ns: int, source: str, why: str) -> list[Event]:
         """The capture lost something before `time_ns`: forget all history, judge nothing across it."""
-        events = self.episodes.finish(self._now) if self._now else []
+        events = self.finish("at the gap in the capture") if self._now else []
         for watched in self._by_key.values():
             watched.forget()
         start = self._now or time_ns
         self._now, self._quiet_until_ns = time_ns, 0
         for bus in self._buses.values():
             bus.silent, bus.last_ns, bus.overdue = False, time_ns, 0
+            # What is left of it; the clock may have been set back.
+            bus.disturbed_ns = min(bus.disturbed_ns, time_ns + max(0, bus.disturbed_ns - start))
             bus.since = "since the gap in the capture"
-            if bus.initialized:
+            if bus.initialized and bus.heard:
                 self._expect_all(bus, time_ns)
         return events + self.episodes.capture_gap(start, time_ns, source, why)
 
-    def finish(self) -> list[Event]:
-        """The traffic ends here; open episodes close."""
-        return self.episodes.finish(self._now)
+    def open_events(self, time_ns: int) -> list[Event]:
+        """What is open at `time_ns`, an `open` event each, where those until then were thrown away.
+
+        This is how a detector takes over from another one: it takes the recent lines again, and says then
+        under its own ids what is open. The other one ends with `finish`.
+        """
+        self.advance(time_ns)
+        return self.episodes.open_events(self._now)
+
+    def finish(self, still: str = "at the end") -> list[Event]:
+        """The traffic ends here; open episodes close, what lasts with words for when it was `still` so."""
+        return self.episodes.finish(self._now, still)
 
     # One line.
 
@@ -228,6 +261,8 @@ class Detector:
         was_open = interval.open or model.open
         peak = model.peak_nats
         interval_change, model_change = interval.step(interval_nats), model.step(model_nats)
+        if was_overdue:
+            self.episodes.over(watched.stream.key, self._sightings.back(watched, bus, now))
         if self._excursions is not None and model.peak_nats == 0.0 < peak:
             self._excursions.append((now, peak))
         if not (interval.open or model.open):
@@ -251,6 +286,7 @@ class Detector:
     def _overdue(self, watched: Watched, at: int, events: list[Event]) -> None:
         bus = self._buses[watched.stream.source]
         watched.overdue = True
+        watched.silent_since_ns = None if watched.intervals is None else watched.intervals.last_ns
         bus.overdue += 1
         bus.disturbed_ns = at + _DISTURBED_NS
         watched.interval.step(self._thresholds.interval_nats + self._cal.drift_nats)
@@ -286,11 +322,15 @@ class Detector:
     def _change_bus(self, bus: Bus, line: Line, now: int) -> None:
         """A line ends a silence of its bus, or its vehicle leaves or enters "not initialized"."""
         if bus.silent:
-            bus.silent = False
-            self.episodes.closed(bus.stream.key, now, lasted=True)
-            self._quiet_until_ns = 0
+            self._bus_back(bus, now)
         if bus.initialized == (line.state == STATE_INIT):
             self._change_state(bus, now)
+
+    def _bus_back(self, bus: Bus, now: int) -> None:
+        bus.silent = False
+        self.episodes.over(bus.stream.key, self._sightings.resumed(bus, bus.pause_ns or 0, now))
+        self.episodes.closed(bus.stream.key, now, lasted=True)
+        self._quiet_until_ns = 0
 
     def _change_state(self, bus: Bus, now: int) -> None:
         """The vehicle leaves or enters "not initialized", in which nothing is expected of any PDU."""
@@ -321,8 +361,12 @@ class Detector:
         """The first line of a stream: which PDU it is, None where it is not known, and its bus."""
         stream = line.stream
         bus = self._buses.get(stream.source)
-        if bus is None:
-            bus = self._buses[stream.source] = Bus(stream.source, self._pauses.get(stream.source), now)
+        if bus is None or not bus.heard:
+            if bus is not None and bus.silent:
+                self._bus_back(bus, now)
+            # What was waited for has no part in how the bus is judged from now on.
+            pause_ns = self._pauses.get(stream.source)
+            bus = self._buses[stream.source] = Bus(stream.source, pause_ns, now, since=self._since)
             self._expect_all(bus, now)
         if bus.silent or bus.initialized == (line.state == STATE_INIT):
             self._change_bus(bus, line, now)

@@ -6,14 +6,27 @@ it starts another one: a PDU that never comes back must not swallow what happens
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ecustream.events import Event, EventPdu, EventScore, Evidence, Kind
 from ecustream.traffic import Line, Stream
 
-__all__ = ["Episodes", "Finding", "Sighting"]
+__all__ = ["Episodes", "Finding", "Over", "Sighting"]
 
 _UPDATE_EVERY_NS = 250_000_000
 _NEVER_NS = 2**63 - 1
+
+
+class Over(NamedTuple):
+    """Of a silence that ended: what its episode says when it closes, where it is the one that weighs most.
+
+    That of a whole bus weighs more than those of its PDUs; else `weight` is how long it was, in cycles of
+    the PDU or, of a bus, in ns.
+    """
+
+    reason: str
+    whole_bus: bool
+    weight: float
 
 
 @dataclass(slots=True)
@@ -47,6 +60,7 @@ class Finding:
     expires_ns: int | None
     lines: int = 0
     fields: list[str] = field(default_factory=list)
+    missing: Sighting | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +74,7 @@ class _Episode:
     active: set[str] = field(default_factory=set)
     frames: tuple[int, int] | None = None
     best: Sighting | None = None
+    over: Over | None = None
     perplexity: float | None = None
     surprisal_nats: float | None = None
     told_ns: int = 0
@@ -72,7 +87,9 @@ class _Episode:
         for name in sighting.fields:
             if name not in finding.fields:
                 finding.fields.append(name)
-        if sighting.line is not None:
+        if sighting.line is None:
+            finding.missing = sighting
+        else:
             finding.lines += 1
         for frame in (sighting.since_frame, sighting.line.frame if sighting.line else 0):
             if frame:
@@ -84,6 +101,18 @@ class _Episode:
             self.perplexity = max(self.perplexity or 0.0, sighting.perplexity)
         if sighting.surprisal_nats is not None:
             self.surprisal_nats = max(self.surprisal_nats or 0.0, sighting.surprisal_nats)
+
+    def closing(self, still: str | None) -> str:
+        """The reason at the end, `still` says until when what is active lasted."""
+        assert self.best is not None
+        told = self.best
+        if self.kind == "silence":
+            active = [finding for key, finding in self.findings.items() if key in self.active]
+            missing = [finding.missing for finding in active if finding.missing is not None]
+            if not missing:
+                return self.over.reason if self.over is not None else told.reason
+            told = max(missing, key=lambda sighting: sighting.rarity_nats)
+        return f"{told.reason}; still so {still}" if self.active and still else told.reason
 
     def _weight(self, sighting: Sighting) -> tuple[bool, float]:
         """What tells most of the episode: what a silence is told by says that something did not come."""
@@ -217,6 +246,15 @@ class Episodes:
         self._schedule()
         return events
 
+    def over(self, key: str, over: Over) -> None:
+        """A silence of a PDU or of a bus is over; what else it shows may last."""
+        finding = self._finding_of.get(key)
+        if finding is not None:
+            finding.missing = None
+            past = finding.episode.over
+            if past is None or over[1:] > past[1:]:
+                finding.episode.over = over
+
     def closed(self, key: str, time_ns: int, *, lasted: bool = False) -> None:
         """A PDU is inconspicuous again; its episode closes later, with `advance`.
 
@@ -244,7 +282,7 @@ class Episodes:
                     self.closed(key, episode.expires_ns(key))
                 if not episode.active and self._close_ns(episode) <= due:
                     self._open.remove(episode)
-                    events.append(episode.event("close", due))
+                    events.append(episode.event("close", due, episode.closing(None)))
                 elif episode.untold and episode.told_ns + _UPDATE_EVERY_NS <= due:
                     events.append(episode.event("update", due))
             self._schedule()
@@ -265,16 +303,20 @@ class Episodes:
         soonest = min(due, default=_NEVER_NS)
         self.due_ns = None if soonest >= _NEVER_NS else soonest
 
-    def finish(self, time_ns: int) -> list[Event]:
-        """Close everything, as at the end of a trace; what is still open says so."""
+    def open_events(self, time_ns: int) -> list[Event]:
+        """An `open` of every episode that is open, as it is by now, for those who were not told of it."""
+        events = [episode.event("open", time_ns) for episode in self._open]
+        self._schedule()
+        return events
+
+    def finish(self, time_ns: int, still: str = "at the end") -> list[Event]:
+        """Close everything; what is still open says that it was `still` so, as at the end of a trace."""
         events = []
         for episode in self._open:
-            assert episode.best is not None
             # Only what has no end of its own, a silence, lasts until the traffic ends.
             if any(episode.findings[key].expires_ns is None for key in episode.active):
                 episode.newest_ns = max(episode.newest_ns, time_ns)
-            still = f"{episode.best.reason}; still so at the end" if episode.active else None
-            events.append(episode.event("close", time_ns, still))
+            events.append(episode.event("close", time_ns, episode.closing(still)))
         self._open, self.due_ns = [], None
         self._finding_of.clear()
         return events

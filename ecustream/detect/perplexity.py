@@ -67,17 +67,31 @@ class PerplexityFilter:
         self._now = max(self._now, time_ns)
         return self.episodes.advance(self._now)
 
+    @property
+    def now_ns(self) -> int:
+        """Capture time up to which everything was judged; 0 before anything was."""
+        return self._now
+
+    def began(self, source: str, time_ns: int, since: str = "") -> list[Event]:
+        """The capture of a bus began; nothing is told of what does not come."""
+        return []
+
     def gap(self, time_ns: int, source: str, why: str) -> list[Event]:
         """The capture lost something before `time_ns`."""
-        events = self.finish() if self._now else []
+        events = self.finish("at the gap in the capture") if self._now else []
         self._streak.clear()
         self._is_open, self._below, self._now = False, 0, time_ns
         self._keys.clear()
         return events + self.episodes.capture_gap(time_ns, time_ns, source, why)
 
-    def finish(self) -> list[Event]:
-        """The traffic ends here; open episodes close."""
-        return self.episodes.finish(self._now)
+    def open_events(self, time_ns: int) -> list[Event]:
+        """What is open at `time_ns`, see `Detector`."""
+        self.advance(time_ns)
+        return self.episodes.open_events(self._now)
+
+    def finish(self, still: str = "at the end") -> list[Event]:
+        """The traffic ends here; open episodes close, see `Detector`."""
+        return self.episodes.finish(self._now, still)
 
     def _tell(self, score: LineScore) -> list[Event]:
         stream: Stream = score.line.stream

@@ -1,10 +1,12 @@
 """The one sentence of an event: what came, what was expected, and why it counts."""
 
+from datetime import UTC, datetime
+
 from ecustream.detect.calibration import PduCalibration
 from ecustream.detect.intervals import Deviation
 from ecustream.units import duration
 
-__all__ = ["interval_reason", "overdue_reason", "rate", "surprise_reason"]
+__all__ = ["back_reason", "interval_reason", "overdue_reason", "pause_reason", "rate", "surprise_reason"]
 
 
 def rate(per_hour: float) -> str:
@@ -40,6 +42,37 @@ def overdue_reason(pdu: PduCalibration, silent_ns: int | None, since: str, per_h
         return f"{pdu.name} has never come {since}, expected every {_expected(pdu)}"
     silent = duration(silent_ns)
     return f"{pdu.name} has not come for {silent}, expected every {_expected(pdu)}; {rate(per_hour)}"
+
+
+def back_reason(pdu: PduCalibration, silent_ns: int | None, since: str, now: int, per_hour: float) -> str:
+    """Of a PDU that came at `now` after a silence; `silent_ns` and `since` as in `overdue_reason`."""
+    if silent_ns is None:
+        return f"{pdu.name} came for the first time {since} at {_clock(now)}, expected every {_expected(pdu)}"
+    back = f"{pdu.name} was silent for {duration(silent_ns)} and came again at {_clock(now)}"
+    return f"{back}, expected every {_expected(pdu)}; {rate(per_hour)}"
+
+
+def pause_reason(source: str, pause_ns: int, silent_ns: int, since: str | None, back_ns: int | None) -> str:
+    """Of a bus that carried nothing for `silent_ns`, where clean traffic pauses for `pause_ns` at most.
+
+    `since` says since when nothing came, where nothing came before; `back_ns` is when it ended.
+    """
+    silent = duration(silent_ns)
+    if since is None:
+        reason = f"nothing at all came on {source} for {silent}"
+    elif back_ns is None:
+        reason = f"nothing came from {source} {since} {silent} ago"
+    else:
+        reason = f"nothing came from {source} {since} for {silent}"
+    if back_ns is not None:
+        reason += f", until {_clock(back_ns)}"
+    return f"{reason}, the longest pause of clean traffic is {duration(pause_ns)}"
+
+
+def _clock(time_ns: int) -> str:
+    """Capture time of day, whatever the time zone of the machine."""
+    whole = datetime.fromtimestamp(time_ns // 1_000_000_000, UTC)
+    return f"{whole:%H:%M:%S}.{time_ns // 1_000_000 % 1000:03d} UTC"
 
 
 def surprise_reason(

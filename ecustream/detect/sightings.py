@@ -3,15 +3,20 @@
 from collections.abc import Callable
 
 from ecustream.detect.calibration import Calibration
-from ecustream.detect.episodes import Sighting
+from ecustream.detect.episodes import Over, Sighting
 from ecustream.detect.intervals import Deviation
-from ecustream.detect.reasons import interval_reason, overdue_reason, surprise_reason
+from ecustream.detect.reasons import (
+    back_reason,
+    interval_reason,
+    overdue_reason,
+    pause_reason,
+    surprise_reason,
+)
 from ecustream.detect.thresholds import Thresholds
 from ecustream.detect.watched import Bus, Watched
 from ecustream.events import Evidence
 from ecustream.scores import FIELD_DELTA, FIELD_NAME, FIELDS, LineScore
 from ecustream.traffic import Line, Stream
-from ecustream.units import duration
 
 __all__ = ["Expectation", "Sightings", "unknown_pdu"]
 
@@ -38,15 +43,26 @@ class Sightings:
         pdu, delta = watched.cal, score.line.delta_ns or 0
         # A line that ends a silence is late even where its interval stays inside a later reading's bounds.
         deviation = deviation or Deviation("late", 1, delta, 0.0)
-        nats = watched.interval.peak_nats
         start = now
         if deviation.side == "late" and deviation.intervals == 1:
             start = min(now, now - deviation.span_ns + pdu.cycle_ns)
-        reason = interval_reason(
-            pdu, deviation, self._cal.interval_alarms_per_hour(nats + self._cal.drift_nats)
-        )
+        nats, per_hour = self._interval_rarity(watched)
+        reason = interval_reason(pdu, deviation, per_hour)
         threshold = self._thresholds.interval_nats
         return _seen(watched, score, now, start, deviation.side, "deltaTime", nats, threshold, reason)
+
+    def back(self, watched: Watched, bus: Bus, now: int) -> Over:
+        """A PDU that was overdue and came."""
+        last = watched.silent_since_ns
+        silent_ns = None if last is None else now - last
+        _, per_hour = self._interval_rarity(watched)
+        reason = back_reason(watched.cal, silent_ns, bus.since, now, per_hour)
+        return Over(reason, False, (silent_ns or 0) / watched.cal.cycle_ns)
+
+    def _interval_rarity(self, watched: Watched) -> tuple[float, float]:
+        """What the intervals of a PDU showed, and how often clean traffic shows that in an hour."""
+        nats = watched.interval.peak_nats
+        return nats, self._cal.interval_alarms_per_hour(nats + self._cal.drift_nats)
 
     def model(
         self, watched: Watched, score: LineScore, now: int, delta_nats: float, name_nats: float
@@ -75,9 +91,8 @@ class Sightings:
     def overdue(self, watched: Watched, bus: Bus, at: int) -> Sighting:
         """A PDU that has not come by its deadline `at`."""
         assert watched.intervals is not None
-        nats = watched.interval.peak_nats
         last = watched.intervals.last_ns
-        per_hour = self._cal.interval_alarms_per_hour(nats + self._cal.drift_nats)
+        nats, per_hour = self._interval_rarity(watched)
         silent_ns = None if last is None else at - last
         reason = overdue_reason(watched.cal, silent_ns, bus.since, per_hour)
         start = at if last is None else last + watched.cal.cycle_ns
@@ -97,10 +112,15 @@ class Sightings:
     def silent(self, bus: Bus, pause_ns: int, at: int) -> Sighting:
         """A bus that has carried nothing until `at`, where clean traffic pauses for `pause_ns` at most."""
         threshold = self._thresholds.interval_nats
-        silent = duration(at - bus.last_ns)
-        reason = f"nothing at all came on {bus.stream.source} for {silent}"
-        reason += f", the longest pause of clean traffic is {duration(pause_ns)}"
+        since = None if bus.heard else bus.since
+        reason = pause_reason(bus.stream.source, pause_ns, at - bus.last_ns, since, None)
         return Sighting(bus.stream, at, bus.last_ns, None, "missing", [], threshold, threshold, reason)
+
+    def resumed(self, bus: Bus, pause_ns: int, now: int) -> Over:
+        """A bus that was silent and carries something again from `now` on."""
+        silent_ns = now - bus.last_ns
+        since = None if bus.heard else bus.since
+        return Over(pause_reason(bus.stream.source, pause_ns, silent_ns, since, now), True, silent_ns)
 
 
 def unknown_pdu(line: Line, now: int) -> Sighting:

@@ -13,6 +13,7 @@ NEVER_NS = 2**63 - 1
 _STALE_NS = 5_000_000_000
 _PAUSE_FACTOR = 3
 _PAUSE_FLOOR_NS = 50_000_000
+_FIRST_LINE_NS = 2_000_000_000
 _LONGEST_NS = 2**61
 
 
@@ -22,6 +23,7 @@ class Watched:
     Attributes:
         allowance_ns: so long after a line that was in time the next one is overdue.
         overdue: it has missed its deadline and has not come since.
+        silent_since_ns: its last line before it was overdue; None if there was none.
         deadline_ns: the deadline that counts; None while it has none.
         deadline_order: deadlines of one time fall due in this order.
         queued_ns: where its entry in `Deadlines` stands; `NEVER_NS` while it has none.
@@ -43,6 +45,7 @@ class Watched:
         "overdue",
         "queued_ns",
         "queued_order",
+        "silent_since_ns",
         "stream",
     )
 
@@ -59,6 +62,7 @@ class Watched:
         self.allowance_ns = cal.longest_ns[0] + round(excess_ns)
         self.expiry_ns = max(_STALE_NS, 5 * cal.cycle_ns)
         self.overdue = False
+        self.silent_since_ns: int | None = None
         self.deadline_ns: int | None = None
         self.deadline_order = 0
         self.queued_ns = NEVER_NS
@@ -79,17 +83,19 @@ class Bus:
 
     Attributes:
         pause_ns: the longest time in which clean traffic carried nothing; None if it was never learned.
-        silent: it has carried nothing for clearly longer than that.
+        heard: a line of it came.
+        silent: it has carried nothing for clearly longer than that, and before its first line for 2 s.
         initialized: its vehicle is not in the activity state "not initialized".
         overdue: how many of its PDUs are overdue.
         disturbed_ns: until then the model's context is none that it was calibrated on, because PDUs are
             missing or out of time; what it says of other PDUs is an echo.
-        since: since when its PDUs are expected, in words.
+        since: since when its PDUs are expected, in words; before its first line, since when that is.
     """
 
     __slots__ = (
         "_limit_ns",
         "disturbed_ns",
+        "heard",
         "initialized",
         "last_ns",
         "overdue",
@@ -99,18 +105,23 @@ class Bus:
         "stream",
     )
 
-    def __init__(self, source: str, pause_ns: int | None, now: int) -> None:
+    def __init__(
+        self, source: str, pause_ns: int | None, now: int, *, since: str, heard: bool = True
+    ) -> None:
         self.stream = Stream(-1, f"bus|{source}", f"all of {source}", source, "", 0, "", 0)
         self.pause_ns = pause_ns
         self._limit_ns = NEVER_NS
         if pause_ns is not None:
             self._limit_ns = max(_PAUSE_FACTOR * pause_ns, pause_ns + _PAUSE_FLOOR_NS)
+            if not heard:
+                self._limit_ns = max(self._limit_ns, _FIRST_LINE_NS)
         self.last_ns = now
+        self.heard = heard
         self.silent = False
         self.initialized = True
         self.overdue = 0
         self.disturbed_ns = 0
-        self.since = "in this run"
+        self.since = since
 
     @property
     def silent_ns(self) -> int:

@@ -62,6 +62,21 @@ def test_silent_bus_with_slow_pdus_is_one_episode() -> None:
     assert len(opens(events)) == 1
 
 
+def test_silence_of_a_bus_that_ended_says_until_when() -> None:
+    """Also where PDUs were missing with it; while it lasts its words are those of what did not come."""
+    script = [*at(0, 90, pdu="E"), *every(100, 5000, 7000, pdu="E")]
+    (close,) = closes(feed(watching(SPORADIC, pause_ms=200), script))
+    assert close.reason == (
+        "nothing at all came on ETH1 for 4.91 s, until 22:13:25.000 UTC, "
+        "the longest pause of clean traffic is 200.0 ms"
+    )
+    events = feed(watching(A, B, pause_ms=20), every(10, 0, 500), every(10, 900, 3000), finish=True)
+    assert "all of ETH1" in names(events[-1])
+    both = [*every(100, 0, 500, pdu="B"), *every(100, 900, 3000, pdu="B")]
+    (close,) = closes(feed(watching(A, B, pause_ms=20), every(10, 0, 491), every(10, 900, 3000), both))
+    assert close.reason.startswith("nothing at all came on ETH1 for 410.0 ms, until 22:13:20.900 UTC")
+
+
 def test_silence_of_a_bus_ends_with_the_line_that_ends_it() -> None:
     """`end_ns` bounds the episode: a silence of five seconds lasts five seconds."""
     script = [*at(0, 90, pdu="E"), *every(100, 5000, 7000, pdu="E")]
@@ -222,6 +237,7 @@ def test_end_closes_everything_and_says_what_is_still_so() -> None:
     over, still = sorted(closes(events), key=lambda event: "still so at the end" in event.reason)
     assert (names(over), names(still)) == ({"B"}, {"A"})
     assert still.reason.endswith("; still so at the end")
+    assert "still so" not in over.reason
     assert {event.decided_ns for event in (over, still)} == {ns(900)}
 
 
@@ -244,6 +260,14 @@ def test_pdu_that_is_missing_after_a_start_up_is_not_told_with_a_gap() -> None:
     )
     assert [names(event) for event in opens(events)] == [{"B"}]
     assert "gap in the capture" not in events[0].reason
+
+
+def test_pdu_that_comes_late_for_the_first_time_is_told_so() -> None:
+    """It had no last occurrence to count from."""
+    events = feed(watching(A, B), every(10, 0, 3000), every(100, 1000, 3000, pdu="B"))
+    (close,) = closes(events)
+    assert close.reason.startswith("B came for the first time in this run at 22:13:21.000 UTC, expected")
+    assert (close.kind, close.end_ns) == ("silence", ns(1000))
 
 
 def test_end_of_nothing_is_nothing() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from ecustream.detect.episodes import Episodes, Sighting
+from ecustream.detect.episodes import Episodes, Over, Sighting
 from ecustream.events import Event
 from ecustream.traffic import STATE_NORMAL, Line, Stream
 from tests.detect.scripts import MS, closes, names, ns, opens
@@ -113,6 +113,99 @@ def test_silence_is_told_by_what_did_not_come() -> None:
     assert closes(events)[0].reason.startswith("A with 8 nats")
     assert (closes(events)[0].evidence, closes(events)[0].score.evidence) == ("late", 8.0)
     assert [pdu.name for pdu in closes(events)[0].pdus] == ["A", "B"]
+
+
+def silence(join_ms: int = 500) -> Episodes:
+    """A and B are silent since 0 and 20 ms."""
+    episodes = Episodes(join_ms * MS)
+    episodes.opened(seen(0, frame=-1), "silence")
+    episodes.opened(seen(20, "B", frame=-1, nats=9), "silence")
+    return episodes
+
+
+def test_silence_that_is_over_says_so() -> None:
+    """In the words of its end, though updates until then tell of its strongest sighting."""
+    episodes = silence()
+    for pdu in "A", "B":
+        episodes.over(pdu, Over(f"{pdu} is back", False, 3.0))
+        for update in episodes.continued(seen(300, pdu, nats=80)):
+            assert update.reason == "A with 80 nats"
+        episodes.closed(pdu, ns(310))
+    (close,) = episodes.advance(ns(5000))
+    assert (close.reason, close.end_ns) == ("A is back", ns(300))
+
+
+@pytest.mark.parametrize(
+    ("whole_bus", "cycles", "told"), [(False, 3.5, "B"), (False, 2.5, "A"), (True, 0.1, "B")]
+)
+def test_silence_that_weighs_most_is_told(whole_bus: bool, cycles: float, told: str) -> None:
+    """That of a whole bus, else the one of most cycles."""
+    for order in "AB", "BA":
+        episodes = silence()
+        overs = {"A": Over("A", False, 3.0), "B": Over("B", whole_bus, cycles)}
+        for pdu in order:
+            episodes.over(pdu, overs[pdu])
+            episodes.closed(pdu, ns(400))
+        assert [event.reason for event in closes(episodes.advance(ns(5000)))] == [told]
+
+
+def test_silence_that_goes_on_is_told_at_the_end_and_not_one_that_is_over() -> None:
+    """One PDU is back, the other one is not: that is what was still so."""
+    episodes = silence()
+    episodes.over("A", Over("A is back", False, 3.0))
+    episodes.continued(seen(300, "A", nats=80))
+    assert [event.reason for event in episodes.finish(ns(400))] == ["B with 9 nats; still so at the end"]
+
+
+def test_silence_of_which_nothing_is_expected_any_more_is_not_still_so() -> None:
+    """One PDU is missed no longer though it did not come, as before a start-up; the other one still is."""
+    episodes = silence()
+    episodes.closed("A", ns(300))
+    assert [event.reason for event in episodes.finish(ns(400))] == ["B with 9 nats; still so at the end"]
+
+
+def test_silence_that_was_just_over_is_not_still_so() -> None:
+    """Its PDUs are back, though it is not calm yet."""
+    episodes = Episodes(500 * MS)
+    episodes.opened(seen(0, frame=-1), "silence")
+    episodes.over("A", Over("A is back", False, 3.0))
+    episodes.continued(seen(300, "A", nats=80))
+    assert [event.reason for event in episodes.finish(ns(400))] == ["A is back"]
+
+
+def test_silence_begins_again() -> None:
+    """A PDU that is back and vanishes again is still silent at the end."""
+    episodes = Episodes(500 * MS)
+    episodes.opened(seen(0, frame=-1), "silence")
+    episodes.over("A", Over("A is back", False, 3.0))
+    episodes.continued(seen(300, "A", nats=80))
+    episodes.continued(seen(400, "A", nats=9, frame=-1))
+    assert [event.reason for event in episodes.finish(ns(500))] == ["A with 9 nats; still so at the end"]
+
+
+def test_anomaly_keeps_its_words_when_it_closes() -> None:
+    """Only a silence is told by its end."""
+    episodes = Episodes(500 * MS)
+    episodes.opened(seen(0))
+    episodes.continued(seen(10, nats=9, frame=-1))
+    episodes.over("A", Over("A is back", False, 3.0))
+    episodes.closed("A", ns(20))
+    assert [event.reason for event in closes(episodes.advance(ns(5000)))] == ["A with 10 nats"]
+
+
+def test_open_episodes_are_told_anew() -> None:
+    """In the order in which they began, as they are by now; what was held back is told with that."""
+    episodes = Episodes(500 * MS)
+    (first,) = episodes.opened(seen(0, frame=3))
+    (second,) = episodes.opened(seen(5, source="ETH2", pdu="C"))
+    assert episodes.opened(seen(10, "B", nats=50, frame=7)) == []
+    told = episodes.open_events(ns(100))
+    assert [(e.id, e.phase, e.decided_ns) for e in told] == [
+        (first.id, "open", ns(100)),
+        (second.id, "open", ns(100)),
+    ]
+    assert (names(told[0]), told[0].frames, told[0].reason) == ({"A", "B"}, (3, 7), "B with 50 nats")
+    assert episodes.advance(ns(2000)) == []
 
 
 def test_worst_scores_of_the_lines_are_kept() -> None:

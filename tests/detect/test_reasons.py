@@ -5,9 +5,16 @@ import re
 import pytest
 
 from ecustream.detect.intervals import Deviation
-from ecustream.detect.reasons import interval_reason, overdue_reason, rate, surprise_reason
+from ecustream.detect.reasons import (
+    back_reason,
+    interval_reason,
+    overdue_reason,
+    pause_reason,
+    rate,
+    surprise_reason,
+)
 from ecustream.units import duration
-from tests.detect.scripts import MS, pdu
+from tests.detect.scripts import MS, ns, pdu
 
 ESC = pdu("ESC_03", 10, one_ms=(9.6, 10.5), two_ms=(19.5, 20.5))
 
@@ -70,6 +77,37 @@ def test_overdue_reason() -> None:
     )
     never = overdue_reason(ESC, None, "in this run", 1.0)
     assert never == "ESC_03 has never come in this run, expected every 10.0 ms (9.6 ms to 10.5 ms)"
+
+
+def test_back_reason() -> None:
+    """How long the PDU was silent and when it came again, by the capture's clock in UTC."""
+    assert back_reason(ESC, 52 * MS, "in this run", ns(70.9), 1e-9) == (
+        "ESC_03 was silent for 52.0 ms and came again at 22:13:20.070 UTC, "
+        "expected every 10.0 ms (9.6 ms to 10.5 ms); clean traffic does this less than once in 1000 h"
+    )
+    assert back_reason(ESC, None, "since the start-up", ns(3000), 1.0) == (
+        "ESC_03 came for the first time since the start-up at 22:13:23.000 UTC, "
+        "expected every 10.0 ms (9.6 ms to 10.5 ms)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("since", "back_ms", "words"),
+    [
+        (None, None, "nothing at all came on ETH1 for 4.00 s"),
+        (None, 4000, "nothing at all came on ETH1 for 4.00 s, until 22:13:24.000 UTC"),
+        ("since the capture began", None, "nothing came from ETH1 since the capture began 4.00 s ago"),
+        (
+            "since the capture began",
+            4000,
+            "nothing came from ETH1 since the capture began for 4.00 s, until 22:13:24.000 UTC",
+        ),
+    ],
+)
+def test_pause_reason(since: str | None, back_ms: float | None, words: str) -> None:
+    """How long the bus carried nothing, since when where nothing came before, and until when."""
+    reason = pause_reason("ETH1", 6 * MS, 4000 * MS, since, None if back_ms is None else ns(back_ms))
+    assert reason == f"{words}, the longest pause of clean traffic is 6.0 ms"
 
 
 def test_surprise_reason_of_a_delta() -> None:
