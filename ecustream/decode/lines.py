@@ -1,6 +1,9 @@
 """Turns PDUs into the log's lines: name, delta time, activity state."""
 
-from ecustream.decode.names import NameTable
+from collections.abc import Mapping
+
+from ecustream.decode.folding import Folding
+from ecustream.decode.names import NameTable, unnamed
 from ecustream.decode.state import ActivityState, Member
 from ecustream.decode.streams import MAX_STREAMS, Clock, Streams
 from ecustream.ledger import Ledger
@@ -9,6 +12,7 @@ from ecustream.traffic import STATE_NORMAL, Flow, Line, Pdu, Stream
 __all__ = ["LineBuilder"]
 
 _Slot = tuple[Stream, Clock, Member | None]
+_NO_SLOTS: Mapping[int | None, _Slot] = {}
 
 
 class LineBuilder:
@@ -38,8 +42,10 @@ class LineBuilder:
         self._ledger = ledger
         self._names = names if names is not None else NameTable([])
         self._streams = Streams(key)
+        self._folding = Folding()
         self._state = state
-        self._slots: dict[tuple[Flow, int | None], _Slot] = {}
+        self._slots: dict[Flow, dict[int | None, _Slot]] = {}
+        self._slot_count = 0
         self._count = 0
 
     def build(self, pdus: list[Pdu]) -> list[Line]:
@@ -51,10 +57,19 @@ class LineBuilder:
         code = STATE_NORMAL if state is None else state.state
         steady_from_ns = steady_until_ns = 0
         number = self._count
+        flow: Flow | None = None
+        of_flow: Mapping[int | None, _Slot] = _NO_SLOTS
         for pdu in pdus:
-            slot = slots.get((pdu.flow, pdu.pdu_id)) or self._open(pdu)
+            # PDUs of a datagram share the object; to hash a flow takes as long as all else here.
+            if pdu.flow is not flow:
+                flow = pdu.flow
+                of_flow = slots.get(flow, _NO_SLOTS)
+            slot = of_flow.get(pdu.pdu_id)
             if slot is None:
-                continue
+                slot = self._open(pdu)
+                if slot is None:
+                    continue
+                of_flow = slots.get(flow, _NO_SLOTS)
             stream, clock, member = slot
             time_ns = pdu.time_ns
             last_ns = clock.last_ns
@@ -93,16 +108,22 @@ class LineBuilder:
         self._streams.forget()
 
     def _open(self, pdu: Pdu) -> _Slot | None:
-        flow = pdu.flow
-        name = self._names.name_of(flow, pdu.pdu_id)
-        found = self._streams.open(name, flow.source, flow.src, flow.sport, flow.dst, flow.dport, pdu.pdu_id)
+        flow, pdu_id = pdu.flow, pdu.pdu_id
+        name = self._names.name_of(flow, pdu_id)
+        if not self._streams.has(name, flow.source, *flow[2:], pdu_id):
+            named = name != unnamed(flow, pdu_id)
+            flow, pdu_id = self._folding.fold(flow, pdu_id, named=named)
+            name = name if named else unnamed(flow, pdu_id)
+        found = self._streams.open(name, flow.source, *flow[2:], pdu_id)
         if found is None:
             self._ledger.end("pdus", "unreadable", reason="too_many_streams")
             return None
         stream, clock = found
         member = self._state.enrol(stream) if self._state is not None else None
         # Streams on several VLANs share a Stream, so there may be more slots than streams.
-        if len(self._slots) >= 2 * MAX_STREAMS:
+        if self._slot_count >= 2 * MAX_STREAMS:
             self._slots.clear()
-        slot = self._slots[flow, pdu.pdu_id] = (stream, clock, member)
+            self._slot_count = 0
+        slot = self._slots.setdefault(flow, {})[pdu.pdu_id] = (stream, clock, member)
+        self._slot_count += 1
         return slot

@@ -10,7 +10,7 @@ from ecustream.decode.streams import endpoint
 from ecustream.errors import InputError
 from ecustream.traffic import Flow
 
-__all__ = ["NameRow", "NameTable"]
+__all__ = ["NameRow", "NameTable", "unnamed"]
 
 _COLUMNS = ("id", "name", "vlan", "src", "sport", "dst", "dport", "cycle_ms")
 
@@ -105,7 +105,12 @@ class NameTable:
             names = {row.name for row in rows} if pdu_id is not None else set()
         if len(names) == 1:
             return names.pop()
-        return f"UDP_{endpoint(flow.dst, flow.dport)}" if pdu_id is None else f"PDU_0x{pdu_id:08X}"
+        return unnamed(flow, pdu_id)
+
+
+def unnamed(flow: Flow, pdu_id: int | None) -> str:
+    """What a PDU is called that has no name."""
+    return f"UDP_{endpoint(flow.dst, flow.dport)}" if pdu_id is None else f"PDU_0x{pdu_id:08X}"
 
 
 def _check_header(header: list[str], path: str | PathLike[str]) -> None:

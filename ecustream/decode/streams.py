@@ -73,6 +73,12 @@ class Streams:
         for clock in self._clocks.values():
             clock.last_ns = None
 
+    def has(
+        self, name: str, source: str, src: str, sport: int, dst: str, dport: int, pdu_id: int | None
+    ) -> bool:
+        """Whether there is a stream with these fields."""
+        return (name, source, src, sport, dst, dport, pdu_id) in self._streams
+
     def open(
         self, name: str, source: str, src: str, sport: int, dst: str, dport: int, pdu_id: int | None = None
     ) -> tuple[Stream, Clock] | None:
