@@ -17,8 +17,11 @@ __all__ = ["EventLog", "open_for_writing"]
 class EventLog:
     """Writes each event as one line at once, so that a reader and a crash find whole lines only.
 
+    But for the last: where SIGKILL comes in the middle of a write, the kernel ends it between two pages.
+
     A write error in mid-run (disk full) does not end the run: the event is counted in `failed`, a half
-    written line is taken back, and the next event is tried again. `problem` tells at the end.
+    written line is taken back, and the next event is tried again. `trouble` tells while it lasts, `problem`
+    at the end.
 
     Args:
         path: a file, which is replaced, or `-` for standard output.
@@ -32,6 +35,7 @@ class EventLog:
         self.written = 0
         self.failed = 0
         self._why = ""
+        self._failing = False
         self._good_bytes = 0
         self._torn = False
         self._file = _standard_output() if str(path) == "-" else open_for_writing(path)
@@ -44,11 +48,20 @@ class EventLog:
             self._write_all(b"\n" + line if self._torn else line)
         except (OSError, ValueError) as error:  # ValueError: somebody closed standard output
             self.failed += 1
+            self._failing = True
             self._why = getattr(error, "strerror", None) or str(error)
             self._take_back()
             return False
         self.written += 1
+        self._failing = False
         return True
+
+    @property
+    def trouble(self) -> str | None:
+        """One sentence while the last event could not be written, None as soon as one was written again."""
+        if not self._failing:
+            return None
+        return f"{self.name}: events cannot be written: {self._why}; {self.failed:,} are missing so far"
 
     def problem(self) -> str | None:
         """One sentence about events that could not be written, or None."""

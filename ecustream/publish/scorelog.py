@@ -1,9 +1,12 @@
 """The score of every line as CSV or JSON lines, for `--score-log`."""
 
+import contextlib
 import csv
-import gzip
+import errno
 import io
 import math
+import zlib
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,9 @@ COLUMNS = ("number", "time_ns", "pduName", "perplexity", *(f"{field}_nats" for f
 """`FIELD_nats` is the surprisal of that field, empty (JSON: null) where the line had no token of it."""
 
 BUFFER_BYTES = 1 << 18
+MOST_WAITING_BYTES = 1 << 22
+"""What waits for a disk with room: some seconds of a busy bus."""
+
 _DIGITS = 7
 _LOW, _HIGH = 1e-15, 1e22
 """Between them the powers of ten that rounding takes are exact."""
@@ -29,8 +35,10 @@ _LOW, _HIGH = 1e-15, 1e22
 class ScoreLog:
     """Writes one row a line: CSV where the name ends in `.csv`, else JSON lines; compressed with `.gz`.
 
-    Numbers have seven significant digits. Rows are buffered; a write error (disk full) ends the log and
-    not the run, rows from then on are counted in `failed`, and `problem` tells at the end.
+    Numbers have seven significant digits. Rows are buffered. A write error (disk full) does not end the run:
+    what cannot be written waits, up to `MOST_WAITING_BYTES`, rows beyond that are counted in `failed`, and
+    each chunk tries again. So also a compressed log is whole once there was room. `trouble` tells while it
+    lasts, `problem` at the end.
 
     Args:
         path: a file, which is replaced.
@@ -43,14 +51,16 @@ class ScoreLog:
         self.path = Path(path)
         self.rows = 0
         self.failed = 0
-        self._why: str | None = None
+        self._why = ""
+        self._failing = False
         name = self.path.name.lower()
         self._csv = name.removesuffix(".gz").endswith(".csv")
-        self._buffer = io.BufferedWriter(open_for_writing(path), BUFFER_BYTES)
-        self._file: io.BufferedWriter[io.FileIO] | gzip.GzipFile = self._buffer
-        if name.endswith(".gz"):
-            # No name and no time inside, so that equal scores give equal files.
-            self._file = gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=self._buffer, mtime=0)
+        # zlib writes no name and no time into the gzip header, so that equal scores give equal files.
+        self._gzip = zlib.compressobj(4, wbits=31) if name.endswith(".gz") else None
+        self._waiting = bytearray()
+        self._chunks: deque[tuple[int, int]] = deque()
+        self._written_bytes = self._whole_bytes = 0
+        self._file = open_for_writing(path)
         if self._csv:
             self._put((",".join(COLUMNS) + "\n").encode(), rows=0)
 
@@ -67,30 +77,75 @@ class ScoreLog:
             )
         self._put(data, rows=len(scores.lines))
 
+    @property
+    def trouble(self) -> str | None:
+        """One sentence while rows cannot be written, None as soon as they can be again."""
+        if not self._failing:
+            return None
+        return f"{self.path}: scores cannot be written: {self._why}; {self.failed:,} rows are missing so far"
+
     def problem(self) -> str | None:
         """One sentence about rows that could not be written, or None; complete after `close`."""
-        if self._why is None:
-            return None
-        rows = f", {self.failed} or more rows are missing" if self.failed else ""
-        return f"{self.path}: cannot be written to its end{rows}: {self._why}"
+        if self._failing:
+            # A compressor holds rows back, so which of them are in the file only its reader can say.
+            count = f"{self.failed}{' or more' if self._gzip is not None else ''} rows are missing"
+            return f"{self.path}: cannot be written to its end, {count}: {self._why}"
+        if self.failed:
+            rows = f"{self.failed} of {self.rows + self.failed} rows"
+            return f"{self.path}: {rows} could not be written: {self._why}"
+        return None
 
     def close(self) -> None:
-        """Writes what is buffered and closes the file."""
-        for file in (self._file, self._buffer):
-            try:
-                file.close()
-            except OSError as error:
-                self._why = self._why or error.strerror or str(error)
+        """Writes what is buffered and closes the file; what cannot be written is cut off between two rows."""
+        if self._gzip is not None:
+            self._waiting += self._gzip.flush()
+            self._chunks.append((self._written_bytes + len(self._waiting), 0))
+        self._drain()
+        if self._chunks:
+            lost = sum(rows for _, rows in self._chunks)
+            self.rows -= lost
+            self.failed += lost
+            if self._gzip is None:
+                with contextlib.suppress(OSError):
+                    self._file.truncate(self._whole_bytes)
+        try:
+            self._file.close()
+        except OSError as error:
+            self._fail(error)
 
     def _put(self, data: bytes, rows: int) -> None:
-        if self._why is None:
-            try:
-                self._file.write(data)
-                self.rows += rows
-                return
-            except OSError as error:
-                self._why = error.strerror or str(error)
-        self.failed += rows
+        if self._failing:
+            self._drain()
+        if len(self._waiting) >= MOST_WAITING_BYTES:
+            self.failed += rows
+            return
+        self._waiting += data if self._gzip is None else self._gzip.compress(data)
+        self._chunks.append((self._written_bytes + len(self._waiting), rows))
+        self.rows += rows
+        if len(self._waiting) >= BUFFER_BYTES and not self._failing:
+            self._drain()
+
+    def _drain(self) -> None:
+        """Writes what waits, as far as that can be."""
+        sent = 0
+        try:
+            with memoryview(self._waiting) as data:
+                while sent < len(data):
+                    count = self._file.write(data[sent:])
+                    if not count:
+                        raise BlockingIOError(errno.EAGAIN, "it takes no more data")
+                    sent += count
+            self._failing = False
+        except OSError as error:
+            self._fail(error)
+        del self._waiting[:sent]
+        self._written_bytes += sent
+        while self._chunks and self._chunks[0][0] <= self._written_bytes:
+            self._whole_bytes = self._chunks.popleft()[0]
+
+    def _fail(self, error: OSError) -> None:
+        self._failing = True
+        self._why = error.strerror or str(error)
 
 
 def _rows(scores: ScoreBlock, warming: list[Any]) -> Iterator[tuple[Any, ...]]:

@@ -31,6 +31,15 @@ class EventSinks:
         else:
             self._publisher.publish(event, lambda sent: self._end(logged or sent, "socket_failed"))
 
+    @property
+    def trouble(self) -> str | None:
+        """Why events are not logged, or not sent, at present; None where all is well."""
+        said = (
+            self._log.trouble if self._log else None,
+            self._publisher.failure if self._publisher else None,
+        )
+        return "; ".join(sentence for sentence in said if sentence) or None
+
     def problems(self) -> list[str]:
         """One sentence for each sink that failed in mid-run."""
         said = (

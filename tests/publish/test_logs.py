@@ -28,6 +28,9 @@ from ecustream.traffic import STATE_NORMAL, Line, Stream
 from tests.publish.conftest import Subscribe
 from tests.publish.examples import make_event, make_status
 
+FEW_CHUNKS = {"scores.csv": 3, "scores.jsonl": 3, "scores.csv.gz": 50}
+"""What takes more than a small disk has, and does not fill memory."""
+
 needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 
 
@@ -113,9 +116,12 @@ def test_event_log_keeps_whole_lines_on_a_full_disk(tmp_path: Path) -> None:
     log = EventLog(path)
     with small_disk():
         assert log.write(make_event(1))
+        assert log.trouble is None
         assert not log.write(make_event(2))
+    assert log.trouble == f"{path}: events cannot be written: File too large; 1 are missing so far"
     assert path.read_bytes() == encode(make_event(1)) + b"\n"
     assert log.write(make_event(3))
+    assert log.trouble is None
     log.close()
     assert path.read_bytes().splitlines() == [encode(make_event(1)), encode(make_event(3))]
     assert log.problem() == f"{path}: 1 of 3 events could not be written: File too large"
@@ -153,17 +159,58 @@ def test_score_log_json_lines_compressed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["scores.csv", "scores.jsonl.gz"])
 def test_score_log_on_a_full_disk(tmp_path: Path, name: str) -> None:
-    """A full disk ends the score log with one sentence and not the run."""
+    """A disk that stays full is told while it lasts and at the end; what there is ends with a whole row."""
     log = ScoreLog(tmp_path / name)
     with small_disk():
-        for i in range(100):
+        for i in range(500):
             log.write(block(200, name=os.urandom(30).hex() + str(i)))
+        told = log.trouble
         log.close()
-    problem = log.problem()
-    assert problem is not None
-    assert problem.startswith(f"{tmp_path / name}: cannot be written to its end, ")
-    assert problem.endswith(" or more rows are missing: File too large")
-    assert log.rows + log.failed == 20_000
+    missing = f"{log.failed} or more" if name.endswith(".gz") else str(log.failed)
+    assert told is not None
+    assert told.startswith(f"{tmp_path / name}: scores cannot be written: File too large; ")
+    assert log.problem() == (
+        f"{tmp_path / name}: cannot be written to its end, {missing} rows are missing: File too large"
+    )
+    assert log.rows + log.failed == 100_000
+    if not name.endswith(".gz"):
+        rows = (tmp_path / name).read_bytes()
+        assert rows.count(b"\n") == log.rows + 1
+        assert rows.endswith(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "chunks"),  # a compressor holds some back
+    [(name, chunks) for name, few in FEW_CHUNKS.items() for chunks in (few, 1000)],
+)
+def test_score_log_goes_on_when_there_is_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, chunks: int
+) -> None:
+    """A short time without room loses no row, a long one the rows that are counted; the file is whole."""
+    monkeypatch.setattr("ecustream.publish.scorelog.BUFFER_BYTES", 1)
+    monkeypatch.setattr("ecustream.publish.scorelog.MOST_WAITING_BYTES", 300_000)
+    log = ScoreLog(tmp_path / name)
+    written = [block(200, name=os.urandom(20).hex() + str(i)) for i in range(chunks)]
+    log.write(block(3, name="before"))
+    with small_disk():
+        for scores in written:
+            log.write(scores)
+        assert log.trouble is not None
+    log.write(block(4, name="after"))
+    assert log.trouble is None
+    log.close()
+    data = (tmp_path / name).read_bytes()
+    text = (gzip.decompress(data) if name.endswith(".gz") else data).decode()
+    if ".csv" in name:
+        names = [row["pduName"] for row in csv.DictReader(io.StringIO(text))]
+    else:
+        names = [json.loads(row)["pduName"] for row in text.splitlines()]
+    assert len(names) == log.rows == 200 * chunks + 7 - log.failed
+    kept = [scores.lines[0].stream.name for scores in written][: len(names) // 200]
+    assert names == ["before"] * 3 + [name for name in kept for _ in range(200)] + ["after"] * 4
+    assert (log.failed > 0) == (chunks == 1000)
+    lost = f"{log.failed} of {200 * chunks + 7} rows could not be written: File too large"
+    assert log.problem() == (f"{tmp_path / name}: {lost}" if log.failed else None)
 
 
 def test_each_event_is_booked_once(tmp_path: Path, publisher: Publisher, subscribe: Subscribe) -> None:
@@ -179,6 +226,7 @@ def test_each_event_is_booked_once(tmp_path: Path, publisher: Publisher, subscri
         assert ledger.ends["events"] == {"published": 50}
         assert ledger.balanced()
         assert sinks.problems() == []
+        assert sinks.trouble is None
         assert len((tmp_path / name).read_bytes().splitlines()) == 50
     assert len([subscriber.recv_multipart() for _ in range(50)]) == 50
 
@@ -194,6 +242,9 @@ def test_an_event_that_no_sink_took_is_dropped() -> None:
     closed = Publisher("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", make_status())
     both = EventSinks(ledger, publisher=closed, log=EventLog("/dev/full"))
     both.emit(make_event(1))
+    assert both.trouble == (
+        "/dev/full: events cannot be written: No space left on device; 1 are missing so far"
+    )
     both.close()
     both.emit(make_event(2))
     assert ledger.ends["events"] == {
