@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,22 @@ app = typer.Typer(
 keys_app = typer.Typer(no_args_is_help=True, help="Keys for encrypted event sockets.")
 app.add_typer(keys_app, name="keys")
 
-DEMO_BUNDLE = Path(__file__).parent / "bundles" / "demo"
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"ecustream {version('ecustream')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Finds what came late, early, out of order or not at all in a vehicle's Ethernet traffic."""
 
 
 @app.command()
@@ -41,8 +57,8 @@ def run(
         typer.Option(help="Network interface to capture on until stopped; repeatable."),
     ] = None,
     model: Annotated[
-        Path, typer.Option(help="Bundle folder; default: the one for the demo trace.")
-    ] = DEMO_BUNDLE,
+        Path | None, typer.Option(help="Bundle folder; default: the one for the demo trace.")
+    ] = None,
     names: Annotated[Path | None, typer.Option(help="PDU names (CSV); default: the bundle's.")] = None,
     source: Annotated[str | None, typer.Option(help="Bus name to use instead of the trace's own.")] = None,
     speed: Annotated[str | None, typer.Option(help="max, or a multiple of real time.")] = None,
@@ -79,11 +95,14 @@ def run(
 ) -> None:
     """Score traces, or what comes on network interfaces, and report the anomalies."""
     from ecustream.config import load_config
+    from ecustream.knowledge import bundle_folder
     from ecustream.progress import WorkProgress
     from ecustream.report import print_summary
     from ecustream.run.clashes import refuse_clashes
     from ecustream.service import Run
     from ecustream.stages import StageClock, render_profile
+    from ecustream.supervisor import Supervisor
+    from ecustream.systemd import is_journal
 
     if bool(pcap) == bool(interface):
         raise ConfigError("give what to read: either --pcap or --interface")
@@ -94,6 +113,7 @@ def run(
         "input.names": None if names is None else str(names),
         "input.source": source,
         "scoring.speed": speed,
+        "scoring.model": None if model is None else str(model),
         "detect.false_alarms_per_hour": false_alarms_per_hour,
         "detect.filter": filter_,
         "publish.pub": pub,
@@ -104,30 +124,41 @@ def run(
     }
     overrides = {key: value for key, value in overrides.items() if value is not None}
     settings = load_config(config, overrides)
+    bundle = bundle_folder(settings)
     refuse_clashes(
-        [*(pcap or []), config, names, *(sorted(model.glob("*")) if model.is_dir() else [])],
+        [*(pcap or []), config, names, *(sorted(bundle.glob("*")) if bundle.is_dir() else [])],
         [Path(events) if events not in (None, "-") else None, score_log],
     )
+    # A service has a log, which gets only what is news; how it is doing is in the status message.
+    service = bool(interface) or is_journal(sys.stderr)
+    say = None
+    if service:
+        from ecustream.logs import log_sentences
+
+        say = log_sentences()
     clock = StageClock(enabled=profile)
     show: list[Callable[[float, str], None]] = []
-    work = Run(
-        settings,
-        pcap or [],
-        model,
-        interfaces=interface or [],
-        events=events,
-        score_log=score_log,
-        on_progress=lambda done, note: show[0](done, note) if show else None,
-        clock=clock,
-        say=lambda sentence: print(f"ecustream: {sentence}", file=sys.stderr, flush=True),
-    )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: work.stop())
-    # A service that runs for months has its status message; its log gets only what is news.
-    shown = not quiet and (not interface or sys.stderr.isatty())
-    with WorkProgress("scoring", work.total_bytes, shown=shown) as progress:
-        show.append(progress.update)
-        summary = work.execute()
+    with Supervisor(settings.metrics.port, partial(say, "error") if say else None) as supervisor:
+        work = Run(
+            settings,
+            pcap or [],
+            bundle,
+            interfaces=interface or [],
+            events=events,
+            score_log=score_log,
+            on_progress=lambda done, note: show[0](done, note) if show else None,
+            clock=clock,
+            say=say,
+            supervisor=supervisor,
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: work.stop())
+        if work.reloads:
+            signal.signal(signal.SIGHUP, lambda *_: work.reload())
+        shown = not quiet and (not service or sys.stderr.isatty())
+        with WorkProgress("scoring", work.total_bytes, shown=shown) as progress:
+            show.append(progress.update)
+            summary = work.execute()
     console = Console(stderr=events == "-")
     if not console.is_terminal:
         # A file or a pipe gets whole lines, to be searched.
@@ -137,7 +168,10 @@ def run(
     if profile:
         console.print(render_profile(clock.rows(), summary.seconds))
     for problem in summary.problems:
-        print(f"ecustream: {problem}", file=sys.stderr)
+        if say is not None:
+            say("warning", problem)
+        else:
+            print(f"ecustream: {problem}", file=sys.stderr)
     if summary.interrupted:
         raise typer.Exit(130)
     if fail_on_anomaly and summary.episodes.total():
@@ -221,22 +255,38 @@ def check(
     effective: Annotated[bool, typer.Option("--effective", help="Print what is in force.")] = False,
 ) -> None:
     """Check a configuration file; says which key is wrong and why."""
-    from ecustream.config import effective_toml, load_config
-    from ecustream.decode.names import NameTable
-    from ecustream.decode.pdus import Sockets
-    from ecustream.publish.curve import Curve
+    from ecustream.config import load_config
+    from ecustream.doctor.facts.settings import check_settings
+    from ecustream.effective import effective_toml
+    from ecustream.scoring.manifest import read_bundle
 
     settings = load_config(file)
     try:
-        Sockets(settings.input.layouts)
+        check_settings(settings)
     except ConfigError as error:
-        raise ConfigError(f"{file}: input.layouts: {error}") from None
-    if settings.input.names is not None:
-        NameTable.load(settings.input.names)
-    publish = settings.publish
-    if publish.enabled and publish.curve_secret is not None and publish.curve_clients is not None:
-        Curve(publish.curve_secret, publish.curve_clients)
+        raise ConfigError(f"{file}: {error}") from None
+    if settings.scoring.model is not None:
+        read_bundle(Path(settings.scoring.model))
     print(effective_toml(settings) if effective else f"{file}: valid")
+
+
+@app.command()
+def doctor(
+    interface: Annotated[
+        list[str] | None, typer.Option(help="Network interface to look at and capture on; repeatable.")
+    ] = None,
+    pcap: Annotated[Path | None, typer.Option(help="Trace to compare the bundle with instead.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Bundle folder; default: the configured one.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file (TOML).")] = None,
+    source: Annotated[str | None, typer.Option(help="Bus name to use instead of the traffic's own.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How much traffic is compared.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Can this machine capture and score? Exit code 1 where there is a problem."""
+    from ecustream.doctor.command import doctor as look
+
+    code = look(interface or [], pcap, model, config=config, source=source, seconds=seconds, as_json=as_json)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -255,50 +305,9 @@ def bench(
     threads: Annotated[int, typer.Option(min=0, help="score: CPU threads; 0 is one for each core.")] = 0,
 ) -> None:
     """Measure this machine: packets read, lines scored, or how fast events reach their readers."""
-    kinds = ("capture", "score", "events")
-    if what not in (*kinds, "all"):
-        raise ConfigError(f"bench {what}: there is no such benchmark; choose {', '.join(kinds)} or all")
-    if device not in ("cpu", "cuda"):
-        raise ConfigError(f"--device {device}: there is no such device; choose cpu or cuda")
-    if what not in ("score", "all") and (model or body):
-        raise ConfigError(f"--model and --body choose what `bench score` measures, not `bench {what}`")
-    reports: dict[str, Any] = {}
-    tables: list[Any] = []
-    problems: list[str] = []
-    if what in ("capture", "all"):
-        from ecustream.bench.capture import bench_capture, render_capture
+    from ecustream.bench.command import bench as measure
 
-        reports["capture"] = bench_capture()
-        tables.append(render_capture(reports["capture"]))
-    if what in ("score", "all"):
-        from ecustream.bench.score import bench_score
-        from ecustream.bench.tables import disagreements, render_score
-        from ecustream.progress import WorkProgress
-
-        chosen = body or ([] if model else ["4x128"])
-        with WorkProgress("scoring", 1.0) as progress:
-            reports["score"] = bench_score(
-                model if model or body else DEMO_BUNDLE,
-                chosen,
-                device="cuda" if device == "cuda" else "cpu",
-                threads=threads,
-                on_progress=progress.update,
-            )
-        tables.append(render_score(reports["score"]))
-        problems = disagreements(reports["score"])
-    if what in ("events", "all"):
-        from ecustream.bench.events import bench_events, render_events
-
-        reports["events"] = bench_events()
-        tables.append(render_events(reports["events"]))
-    if as_json:
-        print(json.dumps(reports if what == "all" else reports[what]))
-    else:
-        Console().print(*tables, sep="\n")
-    for problem in problems:
-        print(f"ecustream: {problem}", file=sys.stderr)
-    if problems:
-        raise typer.Exit(1)
+    raise typer.Exit(measure(what, model, body or [], device=device, threads=threads, as_json=as_json))
 
 
 @app.command()

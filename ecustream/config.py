@@ -1,7 +1,6 @@
 """The one configuration file (TOML): its keys with defaults that work, read into structs."""
 
 import difflib
-import json
 import math
 import re
 import tomllib
@@ -13,6 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from ecustream.addresses import check_bind_url
+from ecustream.credentials import is_credential, resolve_credential
+from ecustream.effective import toml_value
 from ecustream.errors import ConfigError
 
 __all__ = [
@@ -20,15 +21,16 @@ __all__ = [
     "Config",
     "DetectConfig",
     "InputConfig",
+    "MetricsConfig",
     "PublishConfig",
     "RingConfig",
     "ScoringConfig",
     "StateConfig",
-    "effective_toml",
     "load_config",
 ]
 
 COMMAND_LINE = "command line"
+_PATHS = ("input.names", "scoring.model", "publish.journal", "publish.curve_secret", "publish.curve_clients")
 
 Count = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -66,14 +68,19 @@ class CaptureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How a network interface is captured on.
 
     Attributes:
+        backend: what captures: the kernel's ring (`afpacket`, on Linux), scapy, or `auto`: the first that
+            the system has.
         ring_mib: memory, in MiB, of the kernel's ring for each interface: what came while nobody read.
         promiscuous: whether unicast frames between others are captured; multicast is in any case.
         outgoing: whether frames that this machine itself sends on the interface are captured.
+        loggers: bus names for what loggers recorded, by interface id (decimal or 0x…); of traces, too.
     """
 
+    backend: Literal["auto", "afpacket", "scapy"] = "auto"
     ring_mib: Annotated[int, Meta(ge=1, le=2048)] = 64
     promiscuous: bool = True
     outgoing: bool = True
+    loggers: dict[str, Name] = {}
 
 
 class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,6 +111,8 @@ class ScoringConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         device: `cpu`, `cuda`, `cuda:1` and so on; `auto` is a GPU where there is one.
         dtype: of the model's products; `bfloat16` is for hardware that has it, and moves scores a little.
         speed: a multiple of real time, or `max`.
+        model: the bundle's folder; relative to the configuration file where that names it. Default: the one
+            for the demo trace.
     """
 
     chunk_lines: Count = 256
@@ -112,6 +121,7 @@ class ScoringConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     device: Device = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
     speed: Literal["max"] | Positive = "max"
+    model: str | None = None
 
 
 class DetectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,7 +144,8 @@ class PublishConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         allow_remote: whether machines other than this one may connect without keys.
         group: whose members may connect to ipc sockets, beside the user who runs this.
         format: how messages and answers are written.
-        curve_secret: file of the secret key that encrypts both sockets; relative like `journal`.
+        curve_secret: file of the secret key that encrypts both sockets, relative like `journal`; or
+            `credential:NAME`, as systemd hands it over.
         curve_clients: file or folder of the public keys that may connect then; relative like `journal`.
         history_events: how many events are kept in memory.
         journal: folder in which events are kept over a restart; relative to the configuration file where
@@ -169,6 +180,12 @@ class RingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     when_full: Literal["auto", "wait", "skip"] = "auto"
 
 
+class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Metrics for Prometheus: `port` is where on 127.0.0.1, 0 for a free one; there are none without it."""
+
+    port: Annotated[int, Meta(ge=0, le=65535)] | None = None
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be configured; `Config()` holds defaults that work."""
 
@@ -178,6 +195,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     detect: DetectConfig = DetectConfig()
     publish: PublishConfig = PublishConfig()
     ring: RingConfig = RingConfig()
+    metrics: MetricsConfig = MetricsConfig()
 
 
 def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -195,22 +213,21 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     leaves: dict[str, Any] = {}
     if path is not None:
         leaves.update(_leaves(_read_toml(Path(path)), Config, str(path)))
-        for key in ("input.names", "publish.journal", "publish.curve_secret", "publish.curve_clients"):
-            if leaves.get(key) is not None:
+        for key in _PATHS:
+            if leaves.get(key) is not None and not is_credential(leaves[key]):
                 leaves[key] = str(Path(path).parent / leaves[key])
     for key, value in (overrides or {}).items():
         if value is not None:
             leaves[key] = _value(value, _type_of(key), key, COMMAND_LINE, strict=False)
+    secret = leaves.get("publish.curve_secret")
+    if secret is not None:
+        try:
+            leaves["publish.curve_secret"] = resolve_credential(secret)
+        except ConfigError as error:
+            raise ConfigError(f"{path or COMMAND_LINE}: publish.curve_secret: {error}") from None
     config = _assemble(Config, "", leaves)
     _check_together(config, COMMAND_LINE if path is None else str(path))
     return config
-
-
-def effective_toml(config: Config) -> str:
-    """The configuration in force as TOML that `load_config` reads; keys that are not set are comments."""
-    lines: list[str] = []
-    _write_table(config, "", lines)
-    return "\n".join(lines).strip() + "\n"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -263,9 +280,8 @@ def _value(value: Any, type_: Any, key: str, origin: str, *, strict: bool) -> An
     try:
         converted = msgspec.convert(value, type_, strict=strict)
     except (msgspec.ValidationError, OverflowError) as error:
-        raise ConfigError(
-            f"{origin}: {key} is {_toml(value)}, but must be {_allowed(msgspec.inspect.type_info(type_))}"
-        ) from error
+        allowed = _allowed(msgspec.inspect.type_info(type_))
+        raise ConfigError(f"{origin}: {key} is {toml_value(value)}, but must be {allowed}") from error
     if isinstance(converted, float) and not math.isfinite(converted):
         raise ConfigError(f"{origin}: {key} is {converted}, but must be a finite number")
     return converted
@@ -308,7 +324,7 @@ def _allowed(info: msgspec.inspect.Type) -> str:
         case msgspec.inspect.UnionType(types=types):
             return " or ".join(_allowed(t) for t in types if not isinstance(t, msgspec.inspect.NoneType))
         case msgspec.inspect.LiteralType(values=values):
-            return ("one of " if len(values) > 1 else "") + ", ".join(_toml(value) for value in values)
+            return ("one of " if len(values) > 1 else "") + ", ".join(toml_value(value) for value in values)
         case msgspec.inspect.IntType(ge=low, le=high):
             return _range("a whole number", low, high)
         case msgspec.inspect.FloatType(gt=above, ge=low, le=high):
@@ -350,8 +366,17 @@ def _check_together(config: Config, origin: str) -> None:
     for text in state.values:
         if not re.fullmatch(r"\d+|0[xX][0-9a-fA-F]+", text):
             raise ConfigError(f'{origin}: input.state.values has the key "{text}", but keys must be numbers')
+    _check_loggers(config.capture.loggers, origin)
     if config.publish.enabled:
         _check_publish(config.publish, origin)
+
+
+def _check_loggers(loggers: Mapping[str, str], origin: str) -> None:
+    for text in loggers:
+        if not re.fullmatch(r"0|[1-9][0-9]{0,9}|0[xX][0-9a-fA-F]{1,8}", text):
+            raise ConfigError(f'{origin}: capture.loggers has the key "{text}", but keys must be numbers')
+    if len({int(text, 0) for text in loggers}) < len(loggers):
+        raise ConfigError(f"{origin}: capture.loggers names one interface twice")
 
 
 def _check_publish(publish: PublishConfig, origin: str) -> None:
@@ -369,31 +394,3 @@ def _check_publish(publish: PublishConfig, origin: str) -> None:
         raise ConfigError(f"{origin}: publish.pub and publish.reply must differ")
     if publish.group is not None and "ipc://" not in publish.pub + publish.reply:
         raise ConfigError(f"{origin}: publish.group is given, but publish.pub and publish.reply are not ipc")
-
-
-def _write_table(struct: msgspec.Struct, prefix: str, lines: list[str]) -> None:
-    tables: list[tuple[str, msgspec.Struct]] = []
-    if prefix:
-        lines += ["", f"[{prefix[:-1]}]"]
-    for name in struct.__struct_fields__:
-        value = getattr(struct, name)
-        if isinstance(value, msgspec.Struct):
-            tables.append((f"{prefix}{name}.", value))
-        else:
-            lines.append(f"# {name} is not set" if value is None else f"{name} = {_toml(value)}")
-    for inner, table in tables:
-        _write_table(table, inner, lines)
-
-
-def _toml(value: Any) -> str:
-    """A TOML value. JSON's strings are TOML's basic strings, but for DEL."""
-    if isinstance(value, dict):
-        inside = ", ".join(f"{_toml(str(key))} = {_toml(item)}" for key, item in value.items())
-        return f"{{ {inside} }}" if inside else "{}"
-    if isinstance(value, list):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)

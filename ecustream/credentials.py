@@ -5,9 +5,14 @@ from collections.abc import Mapping
 
 from ecustream.errors import ConfigError
 
-__all__ = ["resolve_credential"]
+__all__ = ["is_credential", "resolve_credential"]
 
 _PREFIX = "credential:"
+
+
+def is_credential(value: str) -> bool:
+    """Whether a value of the configuration means a credential, and no path."""
+    return value.startswith(_PREFIX)
 
 
 def resolve_credential(value: str, environ: Mapping[str, str] | None = None) -> str:
@@ -20,7 +25,7 @@ def resolve_credential(value: str, environ: Mapping[str, str] | None = None) -> 
     Raises:
         ConfigError: the name is no file name, or nothing is handed over.
     """
-    if not value.startswith(_PREFIX):
+    if not is_credential(value):
         return value
     name = value.removeprefix(_PREFIX)
     # The folder holds nothing but credentials, and a name must not lead out of it.

@@ -1,5 +1,7 @@
 """What a run knows before it starts, from its bundle and configuration: names, states, calibration."""
 
+from pathlib import Path
+
 import msgspec
 
 from ecustream.config import Config
@@ -9,7 +11,15 @@ from ecustream.detect.calibration import Calibration, decode_calibration
 from ecustream.errors import BundleError
 from ecustream.scoring.manifest import BundleFiles, BundleInfo
 
-__all__ = ["activity_state", "calibration_of", "names_for", "names_of"]
+__all__ = ["DEMO_BUNDLE", "activity_state", "bundle_folder", "calibration_of", "names_for", "names_of"]
+
+DEMO_BUNDLE = Path(__file__).parent / "bundles" / "demo"
+"""The bundle for the demo trace, which ships with the package."""
+
+
+def bundle_folder(config: Config) -> Path:
+    """The folder of the bundle that is configured."""
+    return DEMO_BUNDLE if config.scoring.model is None else Path(config.scoring.model)
 
 
 def names_of(info: BundleInfo) -> NameTable:

@@ -1,17 +1,21 @@
 """Logging of the program: words on a terminal, JSON lines elsewhere, priorities for the journal."""
 
+import faulthandler
 import logging
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TextIO
+from typing import Literal, TextIO
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
-__all__ = ["Quiet", "Repeats", "configure_logs", "is_journal"]
+from ecustream.systemd import is_journal
+
+__all__ = ["Level", "Quiet", "Repeats", "configure_logs", "log_sentences"]
+
+Level = Literal["info", "warning", "error"]
 
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _MOST_KEYS = 256
@@ -63,19 +67,13 @@ def configure_logs(stream: TextIO | None = None, environ: Mapping[str, str] | No
     logging.getLogger("ecustream").setLevel(logging.INFO)
 
 
-def is_journal(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
-    """Whether `stream` is the one that systemd connected to the journal, see systemd.exec(5).
-
-    The variable alone does not tell: it is inherited by children whose output goes elsewhere.
-    """
-    claimed = (os.environ if environ is None else environ).get("JOURNAL_STREAM")
-    if not claimed:
-        return False
-    try:
-        status = os.fstat(stream.fileno())
-    except (OSError, ValueError):
-        return False
-    return claimed == f"{status.st_dev}:{status.st_ino}"
+def log_sentences() -> Callable[[Level, str], None]:
+    """Sets up logging, and gives a function that logs sentences; stacks of all threads follow a crash."""
+    configure_logs()
+    # Also at SIGABRT, with which systemd ends a service that stands still.
+    faulthandler.enable()
+    log = structlog.stdlib.get_logger("ecustream")
+    return lambda level, sentence: getattr(log, level)(sentence)
 
 
 def _renderers(terminal: bool, journal: bool) -> list[Processor]:

@@ -1,44 +1,48 @@
 """Wires the stages of a run together; owns its threads, its clock and its end."""
 
+import gc
 import hashlib
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from ecustream.config import Config
-from ecustream.detect.detector import Detector, Thresholds
-from ecustream.detect.perplexity import PerplexityFilter
 from ecustream.errors import BundleError, ConfigError, EcustreamError
 from ecustream.knowledge import calibration_of
 from ecustream.ledger import Ledger
+from ecustream.logs import Level
 from ecustream.publish.messages import State
 from ecustream.run.batching import Batcher
-from ecustream.run.intake import Intake, Taken
+from ecustream.run.intake import Intake
+from ecustream.run.judging import Judging
 from ecustream.run.live_lanes import open_live_lanes
 from ecustream.run.load import Load
+from ecustream.run.model import Model
 from ecustream.run.outcome import Outcome, sum_of_ledgers
 from ecustream.run.outputs import Outputs, score_logs
 from ecustream.run.reporter import Reporter
+from ecustream.run.succession import Succession, refuse_other_lines
 from ecustream.run.summary import RunSummary
 from ecustream.run.trace_lanes import open_lanes, refuse_if_empty
 from ecustream.run.tracks import Track
-from ecustream.scores import ScoreBlock
 from ecustream.scoring.manifest import BundleFiles, read_bundle
 from ecustream.stages import StageClock
-
-if TYPE_CHECKING:
-    from ecustream.scoring.bundle import Bundle
-    from ecustream.scoring.scorer import Scorer
+from ecustream.supervisor import Supervisor
 
 __all__ = ["Run"]
 
 _TICK_NS = 20_000_000
+_LONG_TICK_NS = 1_000_000_000
+_RECENT_LINES = 8192
+"""What a model that takes over has read before: about the receptive field of the largest ones."""
+_LONGEST_DRAIN_S = 60.0
+"""A service manager that asked for the end kills what does not end: by the unit, after 90 s."""
+_SCORING, _PUBLISHING = "scoring", "publishing"
 
 
 class Run:
@@ -58,7 +62,9 @@ class Run:
         score_log: where to write the score of every line; see `score_logs` for several traces.
         on_progress: called now and then with the bytes read and a note.
         clock: accounts for the time of the stages.
-        say: is told at once of a capture's outages; without it they are among the problems at the end.
+        say: is told at once of what happens to a service, with the level to log it at; without it all but
+            `info` is among the problems at the end.
+        supervisor: is told how the run is, and that its stages go on.
 
     Raises:
         EcustreamError: trace, bundle, configuration or an output cannot be used.
@@ -75,7 +81,8 @@ class Run:
         score_log: Path | None = None,
         on_progress: Callable[[int, str], None] = lambda done, note: None,
         clock: StageClock | None = None,
-        say: Callable[[str], None] | None = None,
+        say: Callable[[Level, str], None] | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._config = config
         self._traces = [trace] if isinstance(trace, Path) else list(trace)
@@ -85,15 +92,23 @@ class Run:
         self._model = model
         self._on_progress = on_progress
         self._clock = clock or StageClock(enabled=False)
+        self._supervisor = supervisor or Supervisor()
         self._files = read_bundle(model)
-        self._calibration = calibration_of(self._files)
+        calibration = calibration_of(self._files)
         changed = threading.Condition()
         if self._live and config.scoring.speed != "max":
             raise ConfigError("scoring.speed is for traces; what comes on an interface comes in real time")
         problems: list[str] = []
+        self._say = say or (lambda level, sentence: None if level == "info" else problems.append(sentence))
         if self._live:
             self._lanes = open_live_lanes(
-                config, self._files.info, interfaces, changed, self._clock, say or problems.append
+                config,
+                self._files.info,
+                interfaces,
+                changed,
+                self._clock,
+                lambda sentence: self._say("warning", sentence),
+                self._supervisor.beat,
             )
         else:
             self._lanes = open_lanes(config, self._files.info, self._traces, changed, self._clock)
@@ -107,18 +122,30 @@ class Run:
         self._intake = Intake([lane.ring for lane in self._lanes], self._batcher, changed)
         self._load = Load()
         self._events_ledger = Ledger()
-        self._cycles = {pdu.key: pdu.cycle_ns for pdu in self._calibration.pdus}
+        self._cycles = {pdu.key: pdu.cycle_ns for pdu in calibration.pdus}
         names = [lane.name for lane in self._lanes]
         run = secrets.token_hex(8) if self._live else _run_id(config, self._traces, names, self._files)
         self._summary = Outcome(run, Ledger(), self._cycles, problems=problems, interfaces=interfaces)
         self._tracks: list[Track] = []
+        self._succession: Succession | None = None
+        self._reload = False
         self._stops = 0
+        self._stopped_s = 0.0
+        self._told_stop = False
         buses = [config.input.source or name for name in interfaces]
-        self._reporter = Reporter(self._summary.run, self._calibration.pdus, buses)
+        self._reporter = Reporter(self._summary.run, calibration.pdus, buses)
         first = self._reporter.status("starting", [], self._all_ledgers(), None)
         logs = score_logs(score_log, names)
         wall_ns = time.time_ns if self._live else None
-        self._outputs = Outputs(config.publish, first, self._events_ledger, events, logs, wall_ns)
+        self._outputs = Outputs(
+            config.publish,
+            first,
+            self._events_ledger,
+            events,
+            logs,
+            wall_ns,
+            lambda: self._supervisor.beat(_PUBLISHING),
+        )
 
     @property
     def pub_url(self) -> str | None:
@@ -135,6 +162,7 @@ class Run:
     def stop(self) -> None:
         """End the run early: once to finish what was read, twice to drop it."""
         self._stops += 1
+        self._stopped_s = self._stopped_s or time.monotonic()
         # A live capture has no other end: only one that is cut short is interrupted.
         self._summary.interrupted = not self._live or self._stops > 1
         for lane in self._lanes:
@@ -142,6 +170,15 @@ class Run:
         if self._stops > 1:
             # Not here: a signal handler must not take the rings' lock, which its own thread may hold.
             threading.Thread(target=self._cancel, daemon=True).start()
+
+    @property
+    def reloads(self) -> bool:
+        """Whether the run goes on at the pace of the traffic, and so can take another bundle meanwhile."""
+        return self._timed
+
+    def reload(self) -> None:
+        """Put the bundle in force that lies at `model` now, where `reloads`; a signal handler may call it."""
+        self._reload = True
 
     def execute(self) -> Outcome:
         """Run to the end of the traces.
@@ -182,101 +219,65 @@ class Run:
     # The scoring thread.
 
     def _score(self, started: float) -> None:
-        scorer = self._load_scorer()
+        with self._clock.stage("start-up"):
+            from ecustream.scoring.machine import prepare_machine
+
+            # One core is left for capture and detection.
+            prepare_machine(self._config.scoring.threads, spare=1)
+            model = self._load_model(self._files)
+        self._summary.served = model.served
+        self._open_tracks(model)
+        self._succession = Succession(model, self._load_model, self._say)
+        judging = Judging(
+            self._tracks,
+            self._intake,
+            self._succession,
+            self._outputs,
+            self._clock,
+            # A trace can be scored again; that half of it was not would mislead.
+            without_model=self._timed,
+        )
+        if self._timed:
+            # A full collection over torch's objects takes up to a second, in which nothing is captured.
+            gc.collect()
+            gc.freeze()
         for lane in self._lanes:
             lane.go()
+        self._supervisor.ready(self._stages())
+        judging.begin(time.time_ns())
         try:
-            self._score_all(scorer, started)
+            self._score_all(judging, self._succession, started)
         except EcustreamError:
-            self._finish()
+            judging.finish()
             raise
-        self._finish()
-        self._refuse_if_unknown()
+        judging.finish()
+        self._summary.problems += judging.foreign()
 
-    def _score_all(self, scorer: "Scorer", started: float) -> None:
-        timeout_ns = _TICK_NS if self._timed else None
+    def _score_all(self, judging: Judging, succession: Succession, started: float) -> None:
+        # Something may be due although nothing comes.
+        timeout_ns = _TICK_NS if self._timed else _LONG_TICK_NS
         while not self._intake.done:
-            # Before the lines are taken: every line up to then is among them, or was taken before.
-            reached = [lane.reached for lane in self._lanes]
-            with self._clock.stage("wait for lines"):
-                taken = self._intake.take(timeout_ns)
-            if timeout_ns is not None:
+            self._supervisor.beat(_SCORING)
+            taken = judging.step(timeout_ns)
+            if self._timed:
                 self._weigh(sum(part.skipped for part in taken))
-            for track, part, at in zip(self._tracks, taken, reached, strict=True):
-                if part.empty:
-                    breaks, passed_ns = track.lane.passed(at)
-                    for broken in breaks:
-                        self._outputs.emit(track.interrupt(broken))
-                    self._outputs.emit(track.finish() if part.ended else track.idle(passed_ns))
-            self._pass(scorer, taken)
             if not self._summary.first_score_s and any(part.lines for part in taken):
                 self._summary.first_score_s = time.monotonic() - started
             if self._summary.first_score_s or self._live:
                 self._tell()
+            if self._timed:
+                self._succeed(judging, succession)
+            if self._stops:
+                self._draw_to_end()
 
-    def _finish(self) -> None:
-        for track in self._tracks:
-            self._outputs.emit(track.finish())
+    def _load_model(self, files: BundleFiles | None = None, device: str | None = None) -> Model:
+        """The model of these files; without them, of the bundle that lies on the disk now."""
+        if files is None:
+            files = read_bundle(self._model)
+            refuse_other_lines(files, self._files.info, names_given=self._config.input.names is not None)
+        return Model(files, self._config, len(self._lanes), self._clock, device)
 
-    def _refuse_if_unknown(self) -> None:
-        """A problem for each trace of another vehicle that is too short to be refused while it is read.
-
-        Raises:
-            BundleError: no other trace is of the bundle's vehicle.
-        """
-        foreign = [track.problem for track in self._tracks if track.problem is not None]
-        if foreign and not any(track.known for track in self._tracks):
-            raise BundleError("; ".join(foreign))
-        self._summary.problems += foreign
-
-    def _pass(self, scorer: "Scorer", taken: Sequence[Taken]) -> None:
-        """Score what was taken; a lane with a gap in its lines takes several turns."""
-        turns = [
-            (index, track, deque(track.lane.pieces(part.lines, part.skipped)))
-            for index, (track, part) in enumerate(zip(self._tracks, taken, strict=True))
-            if part.lines
-        ]
-        while turns:
-            batch = [(index, track, *pieces.popleft()) for index, track, pieces in turns]
-            for _, track, lines, gap in batch:
-                if gap:
-                    self._outputs.emit(track.gap(lines[0], gap))
-            blocks = scorer.score([(track.stream, lines) for _, track, lines, _ in batch])
-            for (index, track, _, _), block in zip(batch, blocks, strict=True):
-                self._take_scores(index, track, block)
-            turns = [turn for turn in turns if turn[2]]
-
-    def _take_scores(self, index: int, track: Track, block: ScoreBlock) -> None:
-        with self._clock.stage("detection", len(block.lines)):
-            events = track.take(block)
-        with self._clock.stage("publishing", len(block.lines)):
-            self._outputs.scores(index, track.trace, block)
-            self._outputs.emit(events)
-
-    def _load_scorer(self) -> "Scorer":
-        with self._clock.stage("start-up"):
-            # Importing torch takes a second or two; the lanes have their first lines by then.
-            import torch
-
-            from ecustream.scoring.bundle import Bundle
-            from ecustream.scoring.machine import find_device, prepare_machine
-
-            scoring = self._config.scoring
-            # One core is left for capture and detection.
-            prepare_machine(scoring.threads, spare=1)
-            bundle = Bundle(
-                self._files,
-                max_streams=len(self._lanes),
-                device=find_device(scoring.device),
-                dtype=getattr(torch, scoring.dtype),
-            )
-            bundle.warm_up()
-            self._summary.served = bundle.served
-            scorer = bundle.new_scorer(clock=self._clock)
-        self._open_tracks(bundle, scorer)
-        return scorer
-
-    def _open_tracks(self, bundle: "Bundle", scorer: "Scorer") -> None:
+    def _open_tracks(self, model: Model) -> None:
         run, several = self._summary.run, len(self._lanes) > 1
         for number, lane in enumerate(self._lanes, 1):
             summary = RunSummary(run, lane.ledger, self._cycles)
@@ -284,23 +285,56 @@ class Run:
             self._tracks.append(
                 Track(
                     lane,
-                    scorer.open_stream(),
-                    self._detector(bundle),
-                    self._calibration,
+                    model.open_stream(),
+                    model.new_detector(),
+                    model.calibration,
                     self._model,
                     ids=f"{run}-{number}-" if several else f"{run}-",
                     trace=lane.name if several else None,
                     summary=summary,
+                    recent_lines=_RECENT_LINES if self._timed else 0,
                 )
             )
 
-    def _detector(self, bundle: "Bundle") -> Detector | PerplexityFilter:
-        detect = self._config.detect
-        join_ns = round(detect.join_ms * 1e6)
-        if detect.filter == "perplexity":
-            return PerplexityFilter(detect.perplexity_threshold, detect.perplexity_lines, join_ns)
-        thresholds = Thresholds.for_budget(self._calibration, detect.false_alarms_per_hour)
-        return Detector(self._calibration, thresholds, join_ns, bundle.expectation)
+    def _stages(self) -> list[str]:
+        """The stages that must go on; where capture waits for room, it may stand still."""
+        stages = [_SCORING] if self._outputs.publisher is None else [_SCORING, _PUBLISHING]
+        if self._live and self._config.ring.when_full != "wait":
+            stages += [f"capture {lane.name}" for lane in self._lanes]
+        return stages
+
+    def _succeed(self, judging: Judging, succession: Succession) -> None:
+        """Do what is due of reloads, and tell of it."""
+        if self._reload:
+            self._reload = False
+            self._supervisor.reloading()
+            succession.reload()
+        reloading = succession.reloading
+        if judging.succeed() and succession.model is not None:
+            model = succession.model
+            self._cycles = {pdu.key: pdu.cycle_ns for pdu in model.calibration.pdus}
+            self._summary.take_over(model.served, self._cycles)
+            self._reporter.know(model.calibration.pdus)
+        if reloading and not succession.reloading:
+            self._supervisor.reloaded()
+
+    def _draw_to_end(self) -> None:
+        if not self._told_stop:
+            self._told_stop = True
+            self._supervisor.stopping()
+            for lane in self._lanes:
+                # What was captured may wait for room from now on.
+                self._supervisor.end(f"capture {lane.name}")
+        if self._live and self._stops == 1 and time.monotonic() - self._stopped_s > _LONGEST_DRAIN_S:
+            self._stops += 1
+            self._say(
+                "warning",
+                f"not all that waited could be scored within {_LONGEST_DRAIN_S:.0f} s of the stop; "
+                "see lines unscored{cancelled}",
+            )
+            self._cancel()
+
+    # The status.
 
     def _weigh(self, skipped: int) -> None:
         """Look at the load of a paced run; a change is told at once."""
@@ -323,13 +357,19 @@ class Run:
         if self._load.overloaded:
             skipped = ledger.ended("lines", "overwritten")
             overload = f"more comes than can be scored; {skipped:,} lines were skipped so far"
+        if self._stops and state == "running":
+            state = "draining"
+        trouble = None if self._succession is None else self._succession.trouble
         with self._clock.stage("publishing"):
-            status = self._reporter.status(state, self._tracks, ledger, self._outputs, overload)
+            status = self._reporter.status(state, self._tracks, ledger, self._outputs, overload, trouble)
             self._outputs.status(status, self._reporter.pdus(self._tracks))
+        self._supervisor.status(status)
 
 
 def _run_id(config: Config, traces: Sequence[Path], names: Sequence[str], files: BundleFiles) -> str:
     """Derived from traces, bundle and configuration, so that an offline run can be repeated to the byte."""
+    # Where the bundle lies does not matter, but what is in it.
+    config = replace(config, scoring=replace(config.scoring, model=None))
     digest = hashlib.sha256(msgspec.json.encode(config))
     digest.update(msgspec.json.encode(files.info.sha256))
     if len(names) > 1:

@@ -4,8 +4,9 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from typing import TextIO
 
-__all__ = ["Notifier"]
+__all__ = ["Notifier", "is_journal"]
 
 _PATIENCE_S = 1.0
 _MOST_STATUS_CHARS = 500
@@ -73,6 +74,21 @@ class Notifier:
                 sender.sendto("\n".join(assignments).encode(errors="replace"), self._address)
         except OSError:
             self.failures += 1
+
+
+def is_journal(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
+    """Whether `stream` is the one that systemd connected to the journal, see systemd.exec(5).
+
+    The variable alone does not tell: it is inherited by children whose output goes elsewhere.
+    """
+    claimed = (os.environ if environ is None else environ).get("JOURNAL_STREAM")
+    if not claimed:
+        return False
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return claimed == f"{status.st_dev}:{status.st_ino}"
 
 
 def _address(name: str) -> str | None:

@@ -76,6 +76,11 @@ class Watchdog:
         self._ended: set[str] = set()
         self._stalled: frozenset[str] = frozenset()
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages."""
+        return tuple(self._bounds_ns)
+
     def beat(self, stage: str, now_ns: int) -> None:
         """`stage` goes on.
 

@@ -50,9 +50,14 @@ def lay_cable() -> None:
     for end in ("a0", "b0"):
         Path(f"/proc/sys/net/ipv6/conf/{end}/disable_ipv6").write_text("1")
         ip(f"link set {end} up")
+    wait_for_link("a0", "b0")
+
+
+def wait_for_link(near: str, far: str) -> None:
+    """Wait until what one end sends comes out at the other; what is sent is no frame of any protocol."""
     # A frame that arrives is the proof: the link's state is told by another kernel thread.
-    with sender("a0") as wire, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as other:
-        other.bind(("b0", 3))
+    with sender(near) as wire, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as other:
+        other.bind((far, 3))
         other.settimeout(0.02)
         for _ in range(150):
             wire.send(bytes(60))

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecustream.addresses import check_bind_url
-from ecustream.config import Config, InputConfig, effective_toml, load_config
+from ecustream.config import Config, InputConfig, load_config
+from ecustream.effective import effective_toml
 from ecustream.errors import ConfigError
 
 
@@ -53,7 +54,8 @@ def test_defaults() -> None:
             "journal_max_age_h": 168.0,
         },
         "ring": {"lines": 65_536, "when_full": "auto"},
-        "capture": {"ring_mib": 64, "promiscuous": True, "outgoing": True},
+        "capture": {"backend": "auto", "ring_mib": 64, "promiscuous": True, "outgoing": True, "loggers": {}},
+        "metrics": {},
     }
 
 
@@ -153,6 +155,11 @@ def test_keys_open_an_address_to_other_machines(tmp_path: Path) -> None:
             '[input.state]\nvalues = {"on" = 1}',
             'input.state.values has the key "on", but keys must be numbers',
         ),
+        (
+            '[capture.loggers]\n"ETH1" = "0x1001"',
+            'capture.loggers has the key "ETH1", but keys must be numbers',
+        ),
+        ('[capture.loggers]\n0x10 = "a"\n16 = "b"', "capture.loggers names one interface twice"),
         ('[input.state]\npdu = "x"', "input.state.pdu is given, but input.state.values is empty"),
         ('[ring]\nwhen_full = "drop"', 'ring.when_full is "drop", but must be one of "auto", "skip", "wait"'),
         ("[capture]\nring_mib = 0", "capture.ring_mib is 0, but must be a whole number from 1 to 2048"),
@@ -232,7 +239,9 @@ VALUES = {
     "scoring.device": st.sampled_from(["auto", "cpu", "cuda", "cuda:0", "cuda:12"]),
     "scoring.dtype": st.sampled_from(["float32", "bfloat16"]),
     "detect.false_alarms_per_hour": st.floats(0, 1e308, exclude_min=True),
+    "capture.backend": st.sampled_from(["auto", "afpacket", "scapy"]),
     "capture.ring_mib": st.integers(1, 2048),
+    "capture.loggers": st.dictionaries(st.integers(0, 2**32 - 1).map(hex), st.text("abc", min_size=1)),
     "ring.when_full": st.sampled_from(["auto", "wait", "skip"]),
     "publish.allow_remote": st.booleans(),
     "publish.history_events": st.integers(1, 2**62),

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ecustream.cli import DEMO_BUNDLE
 from ecustream.events import Event
+from ecustream.knowledge import DEMO_BUNDLE
 from ecustream.run.summary import RunSummary
 from tests.running import run_offline, spans
 from training.labels import read_context, read_labels

@@ -14,7 +14,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecustream.logs import Quiet, Repeats, configure_logs, is_journal
+from ecustream.logs import Quiet, Repeats, configure_logs
+from ecustream.systemd import is_journal
 
 S = 1_000_000_000
 

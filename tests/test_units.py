@@ -18,8 +18,6 @@ UNITS = (LIVE, REPLAY, GPU)
 SNIPPETS = (SYSTEMD / "sysusers.d" / "ecustream.conf", SYSTEMD / "tmpfiles.d" / "ecustream.conf")
 PROGRAM = "/opt/ecustream/bin/ecustream"
 COUNTS = {"Without it ": 1, "Without these two ": 2, "Without these three ": 3}
-NOT_YET = {"--interface"}
-"""Options of the command line that come with live capture."""
 
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed: no unit was judged"
@@ -85,7 +83,7 @@ def test_commands_are_of_the_command_line(path: Path) -> None:
         program, command, *words = line.split()
         assert program == PROGRAM
         known = {option for parameter in commands[command].params for option in parameter.opts}
-        assert {word for word in words if word.startswith("-")} <= known | NOT_YET
+        assert {word for word in words if word.startswith("-")} <= known
 
 
 def test_the_configuration_is_checked_before_it_is_used() -> None:

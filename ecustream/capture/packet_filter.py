@@ -9,7 +9,7 @@ and neither case is missed, as it would be with the expression `udp` on tagged f
 from collections.abc import Sequence
 from struct import pack
 
-__all__ = ["LOGGER_TYPES", "NOTHING", "UDP_FRAMES", "Instruction", "packed"]
+__all__ = ["LOGGER_TYPES", "NOTHING", "UDP_FRAMES", "Instruction", "packed", "passes"]
 
 Instruction = tuple[int, int, int, int]
 """Operation, jump if true, jump if false, operand."""
@@ -67,3 +67,22 @@ NOTHING: tuple[Instruction, ...] = ((_RETURN, 0, 0, 0),)
 def packed(program: Sequence[Instruction]) -> bytes:
     """A program as an array of `struct sock_filter`."""
     return b"".join(pack("=HBBI", *instruction) for instruction in program)
+
+
+def passes(program: Sequence[Instruction], data: bytes) -> bool:
+    """Whether a frame passes, where there is no kernel to ask; what reads past its end does not."""
+    place = accumulator = index = 0
+    while True:
+        operation, true, false, operand = program[place]
+        place += 1
+        if operation == _RETURN:
+            return operand > 0
+        if operation == _LOAD_X:
+            index = operand
+        elif operation == _JUMP_EQUAL:
+            place += true if accumulator == operand else false
+        else:
+            at, width = (operand, 2) if operation == _LOAD_HALF else (operand + index, 1)
+            if at + width > len(data):
+                return False
+            accumulator = int.from_bytes(data[at : at + width], "big")

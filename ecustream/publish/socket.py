@@ -58,6 +58,7 @@ class Publisher:
         group: owner of ipc sockets, None for that of the process.
         msgpack: whether messages and answers are sent as MessagePack instead of JSON.
         journal: where events are kept on disk; is closed with the publisher, also when this raises.
+        beat: is called each time round, at least every 1.5 s; for a watchdog.
 
     Raises:
         ConfigError: an address is malformed, or open to other machines without keys or `allow_remote`, or
@@ -78,7 +79,9 @@ class Publisher:
         group: str | None = None,
         msgpack: bool = False,
         journal: Journal | None = None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
+        self._went_round = beat
         self.failure: str | None = None
         self.scores_dropped = 0
         self._status = status
@@ -219,6 +222,7 @@ class Publisher:
         self._sockets.register(poller)
         last_turn = False
         while not last_turn:
+            self._went_round()
             poller.poll(self._timeout_ms())
             last_turn = self._take()
             self._history.extend([item.event for item in self._sending if item.event is not None])

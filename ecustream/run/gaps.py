@@ -34,9 +34,11 @@ def split_at_gaps(
             number or a higher one came after it.
     """
     lost: Counter[int] = Counter()
-    while losses and losses[0][0] <= lines[-1].frame:
+    # What a logger recorded is told in the order of its clock, which need not be that of its frames.
+    highest = max(line.frame for line in lines) if losses else 0
+    while losses and losses[0][0] <= highest:
         number, count = losses.popleft()
-        lost[bisect_left(lines, number, key=lambda line: line.frame)] += count
+        lost[next(i for i, line in enumerate(lines) if line.frame >= number)] += count
     gaps = {
         i: f"the capture lost {count:,} frames before frame {lines[i].frame}" for i, count in lost.items()
     }

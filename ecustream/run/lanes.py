@@ -59,7 +59,12 @@ class Lane:
         ring: where they wait.
         pacer: holds them back until they are due; None hands them on as fast as they are taken.
         ledger: where everything ends that comes in on this lane.
+
+    Attributes:
+        bus: the bus that must be heard on it; None where that shows only in its lines.
     """
+
+    bus: str | None = None
 
     def __init__(
         self, name: str, source: LineSource, ring: Ring, pacer: Pacer | None, ledger: Ledger

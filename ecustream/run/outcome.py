@@ -26,6 +26,14 @@ class Outcome(RunSummary):
     served: str = ""
     interfaces: Sequence[str] = ()
 
+    def take_over(self, served: str, cycles_ns: Mapping[str, int]) -> None:
+        """Another bundle is in force: how it is served, and the PDUs that it knows with their cycles."""
+        self.served, self.cycles_ns = served, cycles_ns
+        for part in self.traces.values():
+            part.cycles_ns = cycles_ns
+            for key, pdu in part.pdus.items():
+                pdu.cycle_ns = cycles_ns.get(key, 0)
+
     def gather(self) -> None:
         """Add up what the traces have seen; call it once, when they have ended."""
         parts = list(self.traces.values())

@@ -31,6 +31,7 @@ class Outputs:
         logs: a score log for each trace, or none at all.
         wall_ns: the wall clock, to say when an event was published; None says nothing of it, so that
             a run can be repeated to the byte.
+        beat: is told now and then that the sockets are served.
 
     Attributes:
         publisher: None where there are no sockets.
@@ -48,6 +49,7 @@ class Outputs:
         events: str | None,
         logs: Sequence[ScoreLog],
         wall_ns: Callable[[], int] | None = None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.seq = 0
         self._wall_ns = wall_ns
@@ -57,7 +59,7 @@ class Outputs:
         self._kind_seq: Counter[str] = Counter()
         self._logs = logs
         log = None if events is None else EventLog(events)
-        self.publisher = _open_publisher(config, first) if config.enabled else None
+        self.publisher = _open_publisher(config, first, beat) if config.enabled else None
         self._sinks = EventSinks(ledger, publisher=self.publisher, log=log)
 
     def emit(self, events: Iterable[Event]) -> None:
@@ -90,6 +92,14 @@ class Outputs:
     def journal_status(self) -> JournalStatus | None:
         """How the journal is doing; None where there is none."""
         return None if self.publisher is None else self.publisher.journal_status()
+
+    @property
+    def trouble(self) -> str | None:
+        """What cannot be written or sent at present; None where all is well."""
+        journal = self.journal_status()
+        said = [self._sinks.trouble, journal.problem if journal else None]
+        said += [log.trouble for log in self._logs]
+        return "; ".join(sentence for sentence in said if sentence) or None
 
     def close(self) -> list[str]:
         """Write and send what is still on its way; a sentence for each thing that went wrong."""
@@ -124,7 +134,7 @@ def score_logs(path: Path | None, traces: Sequence[str]) -> list[ScoreLog]:
     return [ScoreLog(path.with_name(f"{stem}.{trace.replace('/', '_')}{dot}{suffixes}")) for trace in traces]
 
 
-def _open_publisher(config: PublishConfig, first: Status) -> Publisher:
+def _open_publisher(config: PublishConfig, first: Status, beat: Callable[[], None]) -> Publisher:
     curve = None
     if config.curve_secret is not None and config.curve_clients is not None:
         curve = Curve(config.curve_secret, config.curve_clients)
@@ -143,4 +153,5 @@ def _open_publisher(config: PublishConfig, first: Status) -> Publisher:
         group=config.group,
         msgpack=config.format == "msgpack",
         journal=journal,
+        beat=beat,
     )

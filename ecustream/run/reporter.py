@@ -34,6 +34,11 @@ class Reporter:
         self._due_s = 0.0
         self._lines = 0
 
+    def know(self, calibrations: Sequence[PduCalibration]) -> None:
+        """The bundle was replaced: these are the PDUs that it knows."""
+        self._calibrations = calibrations
+        self._rows.clear()
+
     @property
     def due(self) -> bool:
         """Whether a second has passed since the last status."""
@@ -46,6 +51,7 @@ class Reporter:
         ledger: Ledger,
         outputs: Outputs | None,
         overload: str | None = None,
+        trouble: str | None = None,
     ) -> Status:
         """The status now.
 
@@ -55,6 +61,7 @@ class Reporter:
             ledger: of everything so far.
             outputs: None before there are any.
             overload: why it is overloaded, None where it is not.
+            trouble: what is wrong beside lanes and outputs, None where nothing is.
         """
         now_s = time.monotonic()
         scored = ledger.ends["lines"]["scored"]
@@ -62,8 +69,8 @@ class Reporter:
         rate = (scored - self._lines) / elapsed_s if elapsed_s > 0 else 0.0
         self._due_s, self._lines = now_s + _EVERY_S, scored
         journal = None if outputs is None else outputs.journal_status()
-        problem = journal.problem if journal else None
-        troubles = [track.lane.trouble for track in tracks] + [problem]
+        troubles = [trouble, *(track.lane.trouble for track in tracks)]
+        troubles.append(None if outputs is None else outputs.trouble)
         problem = "; ".join(trouble for trouble in troubles if trouble) or None
         if state != "running":
             overload = None

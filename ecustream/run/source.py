@@ -4,7 +4,9 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
+from ecustream.capture.breaks import Break
 from ecustream.capture.files import CaptureReader, open_capture
+from ecustream.capture.unwrap import Unwrapper
 from ecustream.decode.csv_lines import CsvTrace, is_csv_trace, read_csv_lines
 from ecustream.decode.lines import LineBuilder
 from ecustream.decode.names import NameTable
@@ -27,11 +29,12 @@ class TraceLines:
         key: what "the same PDU" means, see `ecustream.decode.streams`.
         layouts: PDU layout per socket, see `ecustream.decode.pdus`.
         source: bus name to use instead of the trace's own; a CSV trace keeps its own.
+        loggers: interface id to bus name for what loggers recorded, see `ecustream.capture.unwrap`.
         state: where the activity state comes from; a CSV trace carries its own.
         clock: accounts for the time of capture and decode; reading a CSV trace counts as decode.
 
     Attributes:
-        losses: as in `CaptureReader`; empty for a CSV trace.
+        losses: as in `CaptureReader`, and of loggers whose frames are in the trace; empty for a CSV trace.
 
     Raises:
         InputError: the trace cannot be read at all.
@@ -47,6 +50,7 @@ class TraceLines:
         key: str = "stream",
         layouts: Mapping[str, str] | None = None,
         source: str | None = None,
+        loggers: Mapping[str, str] | None = None,
         state: ActivityState | None = None,
         clock: StageClock | None = None,
     ) -> None:
@@ -60,8 +64,9 @@ class TraceLines:
             decoder = PacketDecoder(ledger, layouts)
             builder = LineBuilder(ledger, names, key, state)
             self._file = capture = open_capture(path, ledger, source)
-            self.losses = capture.losses
-            self._lines = _decoded(capture, decoder, builder, clock)
+            unwrapper = Unwrapper(ledger, capture.losses, loggers, steps_are_losses=True)
+            self.losses = unwrapper.losses
+            self._lines = _decoded(capture, unwrapper, decoder, builder, clock)
 
     @property
     def damage(self) -> list[str]:
@@ -89,20 +94,34 @@ class TraceLines:
 
 
 def _decoded(
-    capture: CaptureReader, decoder: PacketDecoder, builder: LineBuilder, clock: StageClock
+    capture: CaptureReader,
+    unwrapper: Unwrapper,
+    decoder: PacketDecoder,
+    builder: LineBuilder,
+    clock: StageClock,
 ) -> Iterator[list[Line]]:
     batches = iter(capture)
-    # flush() runs also where the consumer stops early, so that pending fragments end in the ledger.
+    # They end also where the consumer stops early, so that all that waits is in the ledger.
     try:
         while True:
             with clock.stage("capture"):
                 frames = next(batches, None)
             if frames is None:
-                return
+                break
             with clock.stage("decode", len(frames)):
-                lines = builder.build(decoder.decode(frames))
+                lines = []
+                for piece in unwrapper.unwrap(frames):
+                    if isinstance(piece, Break):
+                        builder.forget()
+                    else:
+                        lines += builder.build(decoder.decode(piece))
+            yield lines
+        with clock.stage("decode"):
+            lines = builder.build(decoder.decode(unwrapper.flush()))
+        if lines:
             yield lines
     finally:
+        unwrapper.abandon()
         decoder.flush()
 
 

@@ -54,6 +54,7 @@ def open_lanes(
                 key=config.input.key,
                 layouts=config.input.layouts,
                 source=config.input.source,
+                loggers=config.capture.loggers,
                 state=activity_state(config, info),
                 clock=clock,
             )

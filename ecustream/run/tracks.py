@@ -1,8 +1,11 @@
 """A track: what is made of the lines of one lane, from scores to events."""
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ecustream.capture.breaks import Break
 from ecustream.detect.calibration import Calibration
@@ -12,8 +15,9 @@ from ecustream.errors import BundleError
 from ecustream.events import Event
 from ecustream.publish.messages import TraceStatus
 from ecustream.run.lanes import Lane
+from ecustream.run.model import Model
 from ecustream.run.summary import RunSummary
-from ecustream.scores import ScoreBlock
+from ecustream.scores import FIELDS, ScoreBlock
 from ecustream.traffic import Line
 
 if TYPE_CHECKING:
@@ -23,6 +27,11 @@ __all__ = ["Track"]
 
 _KNOWN_AFTER_LINES = 200
 _LEAST_KNOWN_SHARE = 0.1
+_NO_MODEL = "no_model"
+_SINCE = "since another model took over"
+_SAME_CLOCK_NS = 2_000_000_000
+
+Score = Callable[[Sequence[tuple["ScoredStream", Sequence[Line]]]], list[ScoreBlock] | None]
 
 
 class Track:
@@ -37,6 +46,7 @@ class Track:
         ids: what the ids of its events begin with.
         trace: name that its events bear, None where there is only one trace.
         summary: what was seen.
+        recent_lines: how many of the last lines, or a chunk more, are kept for a model that takes over.
 
     Attributes:
         reached_ns: capture time up to which everything was judged; 0 before the first line.
@@ -55,6 +65,7 @@ class Track:
         ids: str,
         trace: str | None,
         summary: RunSummary,
+        recent_lines: int = 0,
     ) -> None:
         self.lane = lane
         self.stream = stream
@@ -68,7 +79,11 @@ class Track:
         self._model = model
         self._ids = ids
         self._last_ns = 0
+        self._judged = 0
         self._finished = False
+        self._recent: deque[list[Line]] = deque()
+        self._recent_lines = recent_lines
+        self._successions = 0
 
     @property
     def lag_ns(self) -> int:
@@ -80,7 +95,7 @@ class Track:
         """How far it is."""
         return TraceStatus(
             trace=self.lane.name,
-            lines=self._scored,
+            lines=self._judged,
             lag_s=round(self.lag_ns / 1e9, 3),
             ended=self.lane.ring.closed_and_empty,
         )
@@ -92,6 +107,7 @@ class Track:
     def interrupt(self, broken: Break) -> list[Event]:
         """The stream is interrupted, whether or not a line follows."""
         self.stream.reset()
+        self._recent.clear()
         self._last_ns = broken.time_ns
         return self._counted(self._detector.gap(*broken))
 
@@ -101,15 +117,75 @@ class Track:
         Raises:
             BundleError: the bundle is of another vehicle.
         """
+        self.lane.ledger.end("lines", "scored", len(block.lines))
+        return self._judge(block)
+
+    def take_unscored(self, lines: list[Line]) -> list[Event]:
+        """Judge and count the next lines by their intervals alone, because there is no model.
+
+        Raises:
+            BundleError: as `take`.
+        """
+        self.lane.ledger.end("lines", "unscored", len(lines), reason=_NO_MODEL)
+        return self._judge(_without_model(lines))
+
+    def _judge(self, block: ScoreBlock) -> list[Event]:
         lines, summary = block.lines, self.summary
+        events = [] if self._judged else self._set_clock(lines[0])
         if not summary.first_ns:
             summary.first_ns = lines[0].time_ns
         self._last_ns = self.reached_ns = max(self._last_ns, lines[-1].time_ns)
-        self.lane.ledger.end("lines", "scored", len(lines))
+        self._judged += len(lines)
+        self._keep(lines)
         summary.count(lines)
-        if self._scored >= _KNOWN_AFTER_LINES and (refusal := self._refusal()):
+        if self._judged >= _KNOWN_AFTER_LINES and (refusal := self._refusal()):
             raise BundleError(refusal)
-        return self._counted(self._detector.step_block(block))
+        return events + self._counted(self._detector.step_block(block))
+
+    def _set_clock(self, first: Line) -> list[Event]:
+        """The first line may be by another clock than that by which the capture began: a logger's."""
+        known_ns = max(self._last_ns, self.reached_ns)
+        if not known_ns or abs(first.time_ns - known_ns) < _SAME_CLOCK_NS:
+            return []
+        events = self._detector.gap(first.time_ns, first.stream.source, "")
+        self._last_ns = first.time_ns
+        return self._counted(event for event in events if event.kind != "capture_gap")
+
+    def began(self, time_ns: int) -> list[Event]:
+        """Capture begins at that time: the bus of an interface is silent if nothing comes from then on."""
+        if self.lane.bus is None:
+            return []
+        self._last_ns = time_ns
+        return self._counted(self._detector.began(self.lane.bus, time_ns))
+
+    def recent(self) -> list[Line]:
+        """The last lines since the stream was interrupted."""
+        return [line for lines in self._recent for line in lines]
+
+    def succeed(self, model: Model, score: Score) -> list[Event]:
+        """Judge by another model from now on, which reads the recent lines first.
+
+        What is open closes; what the new one finds still open opens again, with an id of its own.
+
+        Args:
+            model: the new one.
+            score: has it score lines; gives None where it was lost already.
+        """
+        if self._finished:
+            return []
+        reached_ns = max(self._last_ns, self._detector.now_ns)
+        events = self._counted(self._detector.finish("when another model took over"))
+        stream, detector = model.open_stream(), model.new_detector(_SINCE)
+        self.stream, self._detector, self._calibration = stream, detector, model.calibration
+        self._successions += 1
+        if self.lane.bus is not None and not self._recent:
+            detector.began(self.lane.bus, reached_ns, _SINCE)
+        for lines in self._recent:
+            blocks = score([(stream, lines)])
+            detector.step_block(_without_model(lines) if blocks is None else blocks[0])
+        if reached_ns:
+            events += self._counted(detector.open_events(reached_ns))
+        return events
 
     def idle(self, passed_ns: int) -> list[Event]:
         """No line came up to `passed_ns` that was not judged."""
@@ -125,35 +201,42 @@ class Track:
         self._finished = True
         events = self._counted(self._detector.finish())
         self.problem = self._refusal()
-        self.summary.traffic_s = (self._last_ns - self.summary.first_ns) / 1e9
+        if self.summary.first_ns:
+            self.summary.traffic_s = (self._last_ns - self.summary.first_ns) / 1e9
         return events
 
     def _counted(self, events: Iterable[Event]) -> list[Event]:
         counted = list(events)
+        # The detectors of one run number their episodes alike.
+        ids = f"{self._ids}{self._successions}." if self._successions else self._ids
         for event in counted:
-            event.id = self._ids + event.id
+            event.id = ids + event.id
             if self.trace is not None:
                 event.trace = self.trace
             self.summary.take(event)
         return counted
 
-    @property
-    def _scored(self) -> int:
-        return self.lane.ledger.ends["lines"]["scored"]
+    def _keep(self, lines: list[Line]) -> None:
+        if not self._recent_lines:
+            return
+        self._recent.append(lines)
+        held = sum(map(len, self._recent))
+        while held - len(self._recent[0]) >= self._recent_lines:
+            held -= len(self._recent.popleft())
 
     def _refusal(self) -> str | None:
         """Why the bundle is of another vehicle; None where it is not, or where there was no line."""
-        scored = self._scored
-        if self.known or not scored:
+        judged = self._judged
+        if self.known or not judged:
             return None
-        known_share = 1 - self.summary.unknown_lines / scored
+        known_share = 1 - self.summary.unknown_lines / judged
         if known_share >= _LEAST_KNOWN_SHARE:
             self.known = True
             return None
         whose = "" if self.trace is None else f" of {self.trace}"
         return (
             f"{self._model}: was made for another vehicle: it knows {100 * known_share:.0f} % of the "
-            f"first {scored} lines{whose}{self._other_buses()}; fit one with `python -m training fit`, "
+            f"first {judged} lines{whose}{self._other_buses()}; fit one with `python -m training fit`, "
             "or check --names and --source"
         )
 
@@ -163,3 +246,15 @@ class Track:
         if seen <= known:
             return ""
         return f", and the bus {', '.join(sorted(known))} where the trace has {', '.join(sorted(seen))}"
+
+
+def _without_model(lines: list[Line]) -> ScoreBlock:
+    """A block that says nothing about its lines."""
+    count = len(lines)
+    return ScoreBlock(
+        lines,
+        np.full((count, len(FIELDS)), np.nan, dtype=np.float32),
+        np.ones(count, dtype=np.int64),
+        np.full((count, len(FIELDS)), -1, dtype=np.int64),
+        np.ones(count, dtype=np.bool_),
+    )

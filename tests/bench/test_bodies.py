@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ecustream.bench.bodies import BODIES, bundle_body, random_body
-from ecustream.cli import DEMO_BUNDLE
+from ecustream.knowledge import DEMO_BUNDLE
 from ecustream.scoring.qwen2 import Qwen2
 from tests.bench.tiny import with_tokens
 

@@ -27,8 +27,9 @@ from ecustream.bench.products import MachineProducts
 from ecustream.bench.score import Plan
 from ecustream.bench.shares import KINDS, kind_of, work_shares
 from ecustream.bench.tables import disagreements, render_score
-from ecustream.cli import DEMO_BUNDLE, app
+from ecustream.cli import app
 from ecustream.errors import ConfigError
+from ecustream.knowledge import DEMO_BUNDLE
 from ecustream.scoring.batched import BatchedQwen2
 from ecustream.scoring.network import AnyNetwork
 from ecustream.scoring.qwen2 import Qwen2

@@ -1,21 +1,24 @@
 """A live capture through everything that may happen to its interface."""
 
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import pairwise
 
 import pytest
 
-from ecustream.capture.breaks import Break
+from ecustream.capture.backends import Backend
+from ecustream.capture.breaks import Break, Reached
 from ecustream.capture.clock_steps import ClockSteps
 from ecustream.capture.live import MARGIN_NS, LiveCapture
 from ecustream.errors import ConfigError
 from ecustream.ledger import Ledger
 from ecustream.traffic import Frame
 from tests.capture.test_afpacket import SENT, send
-from tests.namespaces import cable, ip, lay_cable, needs_network, sender, wait_for
+from tests.namespaces import cable, ip, lay_cable, needs_network, sender, wait_for, wait_for_link
 
 pytestmark = needs_network
 
@@ -38,6 +41,9 @@ def _own_cable() -> Iterator[None]:
             ip(f"link del {end}")
 
 
+backends = pytest.mark.parametrize("backend", ["afpacket", "scapy"])
+
+
 class Reader:
     """Iterates a capture in a thread, as a lane does, and keeps what it gives."""
 
@@ -46,6 +52,7 @@ class Reader:
         self.ledger = Ledger()
         self.pieces: list[list[Frame] | Break] = []
         self.capture = LiveCapture("b0", self.ledger, say=self.said.append, **options)  # type: ignore[arg-type]
+        self.limits, self.said[:] = tuple(self.said), []
         self.before_piece: Callable[[], object] = bool
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -121,8 +128,9 @@ def stalled(**options: object) -> tuple[Reader, threading.Event]:
     return reader, free
 
 
-def test_a_reader_that_stalls_is_told_what_it_lost() -> None:
+def test_a_reader_that_stalls_is_told_what_it_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each drop is in the ledger and has its place."""
+    monkeypatch.setattr("ecustream.capture.afpacket._OVERDUE_NS", 10**12)
     reader, free = stalled()
     send([SENT[0][:-4] + i.to_bytes(4, "big") for i in range(5000)])
     free.set()
@@ -136,6 +144,23 @@ def test_a_reader_that_stalls_is_told_what_it_lost() -> None:
     assert reader.ledger.entered["frames"] == len(numbers) + dropped == 5002
     at = next(i for i in range(2, len(numbers)) if numbers[i] != numbers[i - 1] + 1)
     assert list(reader.capture.losses) == [(at + 1, dropped)]
+
+
+def test_a_loss_after_which_nothing_comes() -> None:
+    """It is a break of its own, and until that is told no time passes in which frames seem to be missing."""
+    reader, free = stalled()
+    send(SENT[:1] * 5000)
+    free_ns = time.time_ns()
+    reached: list[Reached] = []
+    free.set()
+    wait_for(lambda: reached.append(reader.capture.reached) or reader.breaks)  # type: ignore[func-returns-value]
+    assert all(at.time_ns < free_ns for at in reached if at.breaks == 0)
+    wait_for(lambda: reader.capture.reached.time_ns > reader.breaks[0].time_ns)
+    reader.stop()
+    dropped = reader.ledger.ended("frames", "kernel_dropped")
+    assert [broken.why for broken in reader.breaks] == [f"the capture lost {dropped:,} frames"]
+    assert reader.ledger.entered["frames"] == len(reader.frames) + dropped == 5001
+    assert (list(reader.capture.losses), reader.said) == ([], [])
 
 
 def test_what_was_dropped_at_the_end_is_counted() -> None:
@@ -169,7 +194,7 @@ def test_a_frame_is_the_proof_that_it_is_back(monkeypatch: pytest.MonkeyPatch) -
     reader = Reader()
     ip("link set b0 down")
     wait_for(lambda: reader.capture.trouble)
-    monkeypatch.setattr("ecustream.capture.live._is_up", lambda name: False)
+    monkeypatch.setattr("ecustream.capture.live.is_up", lambda name: False)
     ip("link set b0 up")
     for _ in range(400):
         send(SENT[:1])
@@ -180,9 +205,10 @@ def test_a_frame_is_the_proof_that_it_is_back(monkeypatch: pytest.MonkeyPatch) -
     assert [type(piece) for piece in reader.pieces[:2]] == [Break, list]
 
 
-def test_down_and_up() -> None:
+@backends
+def test_down_and_up(backend: Backend) -> None:
     """One sentence when it goes down, one when it is back, and a break between the frames."""
-    reader = Reader()
+    reader = Reader(backend=backend)
     send(SENT[:10])
     ip("link set b0 down")
     wait_for(lambda: reader.capture.trouble)
@@ -195,7 +221,8 @@ def test_down_and_up() -> None:
     send(SENT[10:30])
     reader.stop()
     assert [frame.data for frame in reader.frames] == SENT[:30]
-    assert isinstance(reader.pieces[1], Break)
+    at = reader.pieces.index(reader.breaks[0])
+    assert sum(len(piece) for piece in reader.pieces[:at]) == 10
     assert reader.breaks[0].why.startswith("interface b0 was down for ")
     assert reader.breaks[0].source == "b0"
     assert reader.frames[9].time_ns < reader.breaks[0].time_ns <= reader.frames[10].time_ns
@@ -209,7 +236,7 @@ def test_down_and_up() -> None:
 
 def test_down_and_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """An outage that is over before anybody could look is one all the same."""
-    monkeypatch.setattr("ecustream.capture.live._is_up", lambda name: True)
+    monkeypatch.setattr("ecustream.capture.live.is_up", lambda name: True)
     reader = Reader()
     ip("link set b0 down")
     ip("link set b0 up")
@@ -221,9 +248,10 @@ def test_down_and_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [frame.data for frame in reader.frames] == SENT[:5]
 
 
-def test_deleted_and_made_anew() -> None:
+@backends
+def test_deleted_and_made_anew(backend: Backend) -> None:
     """The ring of an interface that is gone is dead; the one that has its name next is captured on."""
-    reader = Reader()
+    reader = Reader(backend=backend)
     send(SENT[:10])
     ip("link del b0")
     wait_for(lambda: reader.capture.trouble == "interface b0 is gone")
@@ -238,22 +266,160 @@ def test_deleted_and_made_anew() -> None:
     assert len(reader.said) == 2
 
 
-def test_replaced_within_an_instant() -> None:
-    """It is made anew before anybody could look: the index tells."""
+def in_one_go(*commands: str) -> None:
+    """Have the command ip do all of this within some ms."""
+    subprocess.run(["ip", "-batch", "-"], input="\n".join(commands), text=True, check=True)
+
+
+ANEW = ("link del b0", "link add a0 type veth peer name b0", "link set a0 up", "link set b0 up")
+
+
+@backends
+@pytest.mark.parametrize("same_index", [False, True])
+def test_replaced_within_an_instant(backend: Backend, same_index: bool) -> None:
+    """It is made anew before anybody could look: the index tells, or that the ring belongs to none."""
+    reader, free = stalled(backend=backend)
+    index = f"link add a0 type veth peer name b0 index {socket.if_nametoindex('b0')}"
+    in_one_go(ANEW[0], index if same_index else ANEW[1], *ANEW[2:])
+    free.set()
+    wait_for(lambda: reader.breaks)
+    wait_for(lambda: reader.capture.trouble is None)
+    wait_for_link("a0", "b0")
+    send(SENT[:10])
+    reader.stop()
+    assert [frame.data for frame in reader.frames if frame.data in SENT] == [SENT[0], *SENT[:10]]
+    assert len(reader.breaks) == 1
+    assert len(reader.said) == 2
+
+
+def test_replaced_again_and_again_under_load() -> None:
+    """Each time it is captured on, and every frame that was captured is handed on once."""
+    reader = Reader()
+    enough = threading.Event()
+
+    def load() -> None:
+        number = 0
+        while not enough.is_set():
+            with suppress(OSError), sender("a0") as wire:
+                while not enough.is_set():
+                    wire.send(SENT[0][:-4] + number.to_bytes(4, "big"))
+                    number += 1
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    for times in range(1, 6):
+        in_one_go(*ANEW)
+        wait_for(lambda times=times: len(reader.breaks) == times)
+        known = len(reader.frames)
+        wait_for(lambda known=known: len(reader.frames) > known)
+    enough.set()
+    thread.join()
+    reader.stop()
+    numbers = [
+        int.from_bytes(frame.data[-4:], "big") for frame in reader.frames if frame.data[:60] == SENT[0][:60]
+    ]
+    assert all(a < b for a, b in pairwise(numbers))
+    assert len(reader.said) == 10
+    dropped = reader.ledger.ended("frames", "kernel_dropped")
+    assert reader.ledger.entered["frames"] == len(reader.frames) + dropped
+    assert [frame.number for frame in reader.frames] == list(range(1, len(reader.frames) + 1))
+
+
+def test_larger_frames() -> None:
+    """The interface takes longer frames from now on: they come whole, and nothing is interrupted."""
+    reader = Reader()
+    send(SENT[:10])
+    for end in ("a0", "b0"):
+        ip(f"link set {end} mtu 9000")
+    large = SENT[0][:-4] + bytes(8900)
+    send([*SENT[10:20], large])
+    for end in ("a0", "b0"):
+        ip(f"link set {end} mtu 1500")
+    send(SENT[20:30])
+    reader.stop()
+    assert [frame.data for frame in reader.frames] == [*SENT[:20], large, *SENT[20:30]]
+    assert (reader.breaks, reader.said) == ([], [])
+
+
+@backends
+@pytest.mark.parametrize("away_s", [0.0, 1.5])
+def test_moved_to_another_namespace(network: str, backend: Backend, away_s: float) -> None:
+    """There it is gone; back, with the index that it had, it is captured on."""
+    other = f"{network}-other"
+    ip(f"netns add {other}")
+    try:
+        # Whoever has the first frame in his hands does not look before it is back.
+        reader, free = stalled(backend=backend)
+        if away_s:
+            free.set()
+        index = socket.if_nametoindex("b0")
+        ip(f"link set b0 netns {other}")
+        time.sleep(away_s)
+        ip(f"-n {other} link set b0 netns {network}")
+        ip("link set b0 up")
+        assert socket.if_nametoindex("b0") == index
+    finally:
+        ip(f"netns del {other}")
+    free.set()
+    wait_for(lambda: reader.breaks)
+    wait_for(lambda: reader.capture.trouble is None)
+    wait_for_link("a0", "b0")
+    send(SENT[1:20])
+    reader.stop()
+    assert [frame.data for frame in reader.frames if frame.data in SENT] == SENT[:20]
+    assert [broken.why.split(" for ")[0] for broken in reader.breaks] == ["interface b0 was gone"]
+    assert len(reader.said) == 2
+
+
+def test_replaced_by_what_cannot_be_captured_on() -> None:
+    """Why is told once; when an Ethernet interface has the name again, it goes on."""
     reader = Reader()
     ip("link del b0")
+    try:
+        ip("tuntap add b0 mode tun")
+    except subprocess.CalledProcessError:
+        reader.stop()
+        pytest.skip("this kernel has no tun interfaces")
+    refused = "interface b0 is no Ethernet interface (hardware type 65534); it is tried again"
+    wait_for(lambda: refused in reader.said)
+    time.sleep(0.5)
+    ip("tuntap del b0 mode tun")
     lay_cable()
-    wait_for(lambda: reader.breaks)
     wait_for(lambda: reader.capture.trouble is None)
     send(SENT[:10])
     reader.stop()
-    assert [frame.data for frame in reader.frames] == SENT[:10]
-    assert len(reader.breaks) == 1
+    assert [frame.data for frame in reader.frames if frame.data in SENT] == SENT[:10]
+    assert reader.said.count(refused) == 1
+    assert len(reader.said) == 3
 
 
-def test_renamed() -> None:
+def test_the_beat() -> None:
+    """It comes while nothing does, in an outage, and not while the frames are in somebody's hands."""
+    beats: list[int] = []
+
+    def another() -> None:
+        count = len(beats)
+        wait_for(lambda: len(beats) > count + 3)
+
+    reader, free = stalled(beat=lambda: beats.append(0))
+    count = len(beats)
+    time.sleep(0.3)
+    assert len(beats) == count
+    free.set()
+    another()
+    ip("link set b0 down")
+    wait_for(lambda: reader.capture.trouble == "interface b0 is down")
+    another()
+    ip("link del b0")
+    wait_for(lambda: reader.capture.trouble == "interface b0 is gone")
+    another()
+    reader.stop()
+
+
+@backends
+def test_renamed(backend: Backend) -> None:
     """By another name it is captured on, and when it has its own again."""
-    reader = Reader()
+    reader = Reader(backend=backend)
     ip("link set b0 down")
     ip("link set b0 name c0")
     ip("link set c0 up")
@@ -272,11 +438,12 @@ def test_renamed() -> None:
     assert len(reader.breaks) == 2
 
 
-def test_down_from_the_beginning() -> None:
+@backends
+def test_down_from_the_beginning(backend: Backend) -> None:
     """That is no reason to refuse: it is waited for."""
     ip("link set b0 down")
     said: list[str] = []
-    capture = LiveCapture("b0", Ledger(), say=said.append)
+    capture = LiveCapture("b0", Ledger(), say=said.append, backend=backend)
     pieces: list[list[Frame] | Break] = []
     thread = threading.Thread(target=lambda: pieces.extend(capture), daemon=True)
     thread.start()
@@ -288,8 +455,9 @@ def test_down_from_the_beginning() -> None:
     capture.stop()
     thread.join(5)
     capture.close()
-    assert [type(piece) for piece in pieces] == [Break, list]
-    assert said[0] == "interface b0 is down; capture goes on when it is back"
+    assert [type(piece) for piece in pieces][:2] == [Break, list]
+    assert sum(len(piece) for piece in pieces[1:]) == 5
+    assert said[-2] == "interface b0 is down; capture goes on when it is back"
 
 
 def test_an_hour_forward_in_silence() -> None:

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from ecustream.capture.packet_filter import NOTHING, UDP_FRAMES, Instruction, packed
+from ecustream.capture.packet_filter import passes as runs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="classic BPF is Linux's")
 
@@ -38,6 +41,8 @@ OTHER_PACKETS = {
     "ARP": ARP(),
     "AVTP": Raw(bytes(60)),
 }
+
+EVERY = [*UDP_PACKETS.values(), *OTHER_PACKETS.values()]
 
 
 def passes(program: tuple[Instruction, ...], data: bytes) -> bytes | None:
@@ -112,3 +117,17 @@ def jumps() -> Iterator[int]:
 def test_no_jump_leaves_the_program() -> None:
     """The kernel would refuse it, on a day on which somebody has added a protocol."""
     assert max(jumps()) < len(UDP_FRAMES)
+
+
+@given(st.binary(max_size=80))
+def test_without_a_kernel_any_bytes(data: bytes) -> None:
+    """What runs the filter where there is no kernel says of any bytes what the kernel says."""
+    assert runs(UDP_FRAMES, data) == (passes(UDP_FRAMES, data) is not None)
+
+
+@given(st.sampled_from(list(TAGS.values())), st.sampled_from(EVERY), st.integers(0, 90))
+def test_without_a_kernel_frames(tags: Packet | None, packet: Packet, cut: int) -> None:
+    """So of frames, cut anywhere."""
+    data = framed(tags, packet)[:cut]
+    assert runs(UDP_FRAMES, data) == (passes(UDP_FRAMES, data) is not None)
+    assert not runs(NOTHING, data)

@@ -43,3 +43,15 @@ def test_a_clock_that_went_back_where_lines_were_skipped_is_no_second_gap() -> N
     """Time is compared with the line before, also when that line stands beyond the gap."""
     assert [at for at, _ in told(lines(5, 3), deque(), 5_000_000_000, 9)] == [0]
     assert [at for at, _ in told(later(5, 2) + lines(7, 2), deque(), 5, 9)] == [0, 2]
+
+
+def test_a_loss_among_recorded_frames() -> None:
+    """Lines in the order of a logger's clock: the gap is before the first line after the loss."""
+    recorded = [
+        msgspec.structs.replace(line, frame=frame)
+        for line, frame in zip(lines(1, 5), (1, 4, 3, 2, 6), strict=True)
+    ]
+    assert told(recorded, deque([(4, 7)]), 0) == [(1, "the capture lost 7 frames before frame 4")]
+    ahead = deque([(5, 1)])
+    assert told(recorded[:4], ahead, 0) == []
+    assert ahead

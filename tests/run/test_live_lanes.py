@@ -9,15 +9,18 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 
 from ecustream.capture.breaks import Break, Reached
 from ecustream.capture.files import open_capture
 from ecustream.decode.lines import LineBuilder
 from ecustream.decode.packets import PacketDecoder
+from ecustream.errors import OutputError
 from ecustream.events import Event
 from ecustream.ledger import Ledger
 from ecustream.run.live_lanes import LiveLane, LiveLines
 from ecustream.run.ring import Ring
+from ecustream.scoring.scorer import Scorer
 from ecustream.service import Run
 from ecustream.stages import StageClock
 from ecustream.traffic import Frame, Line
@@ -35,7 +38,7 @@ class Played:
     """
 
     def __init__(self, pieces: list[Piece], ledger: Ledger | None = None) -> None:
-        self.interface = "b0"
+        self.interface = self.source = "b0"
         self.losses: deque[tuple[int, int]] = deque()
         self.reached = Reached(0, 0)
         self.bytes_read = 0
@@ -61,6 +64,9 @@ class Played:
             self.reached = Reached(time_ns, self.reached.breaks)
         self.exhausted.set()
         self.stopped.wait(60)
+
+    def start(self) -> None:
+        """There is nothing to start."""
 
     def stop(self) -> None:
         """As a capture does."""
@@ -95,6 +101,7 @@ def lane_of(pieces: list[Piece]) -> tuple[LiveLane, Played]:
         PacketDecoder(ledger),
         LineBuilder(ledger),
         StageClock(enabled=False),
+        ledger,
     )
     return LiveLane(lines, Ring(10**6, "skip", ledger), ledger), played
 
@@ -277,3 +284,65 @@ class TestRun:
 
         # At its end a live run has no last line: what is open then is told as over at another time.
         assert shape(events)[:-2] == shape(expected)[:-2]
+
+    def test_a_lost_model_leaves_deadlines_and_silence(
+        self, clean_trace: Path, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Capture goes on, lines end as unscored, the dead bus is told, and the state says why."""
+        frames = frames_of(clean_trace)[:6000]
+        passes = 0
+        score = Scorer.score
+
+        def lose_it(self: Scorer, batch: Any) -> Any:
+            nonlocal passes
+            passes += 1
+            if passes > 5:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return score(self, batch)
+
+        monkeypatch.setattr(Scorer, "score", lose_it)
+        monkeypatch.setattr("ecustream.run.succession._Loading.ended", False)
+        pieces = [*batches(frames), frames[-1].time_ns + 20 * S]
+        run, events, _ = play(pieces, bundle_path, tmp_path, monkeypatch)
+        assert [event.kind for event in events if event.phase == "open"] == ["silence"]
+        ends = run._summary.ledger.ends["lines"]
+        assert ends["scored"] > 0
+        assert ends["unscored{no_model}"] == run._summary.ledger.entered["lines"] - ends["scored"] > 0
+        why = "the model on cpu was lost (CUDA out of memory. Tried to allocate 2.00 GiB)"
+        assert any(problem.startswith(why) for problem in run._summary.problems)
+        assert run._succession is not None
+        assert (run._succession.trouble or "").startswith(why)
+
+    def test_a_lost_model_comes_back(
+        self, clean_trace: Path, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is loaded again beside the traffic, and scores what comes then, without a false event."""
+        frames = frames_of(clean_trace)[:2500]
+        score = Scorer.score
+        lost = iter([False] * 5 + [True])
+
+        def lose_it_once(self: Scorer, batch: Any) -> Any:
+            if next(lost, False):
+                raise MemoryError
+            return score(self, batch)
+
+        monkeypatch.setattr(Scorer, "score", lose_it_once)
+        slow = [piece for batch in batches(frames) for piece in (batch, 0)]
+        run, events, _ = play(slow, bundle_path, tmp_path, monkeypatch)
+        assert events == []
+        ends = run._summary.ledger.ends["lines"]
+        assert 0 < ends["unscored{no_model}"] < ends["scored"]
+        assert run._succession is not None
+        assert run._succession.trouble is None
+
+    def test_a_trace_is_not_half_scored(
+        self, clean_trace: Path, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A trace can be run again: where the model is lost, the run ends with one sentence."""
+
+        def lose_it(self: Scorer, batch: Any) -> Any:
+            raise MemoryError
+
+        monkeypatch.setattr(Scorer, "score", lose_it)
+        with pytest.raises(OutputError, match="the model on cpu was lost"):
+            Run(config(), clean_trace, bundle_path).execute()
