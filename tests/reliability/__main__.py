@@ -23,7 +23,8 @@ def main(arguments: list[str]) -> int:
             parser.error(f"there is no row {name}; choose from {', '.join(MEASURES)}")
     scale: Scale = "short" if chosen.short else "long"
     load = " ".join(f"{load:.1f}" for load in os.getloadavg())
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, load {load}; {scale} form\n")
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, load {load}"
+    print(f"{machine}; {scale} form\n")
     print("| what | how | seen | holds |\n|---|---|---|---|", flush=True)
     failed = 0
     for name in chosen.rows or MEASURES:

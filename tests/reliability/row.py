@@ -40,4 +40,5 @@ class Measure(Protocol):
         Skipped: see there.
     """
 
-    def __call__(self, scale: Scale, folder: Path) -> Row: ...
+    def __call__(self, scale: Scale, folder: Path) -> Row:
+        """Measure it."""
