@@ -13,6 +13,9 @@ from ecustream.publish.messages import encode
 
 __all__ = ["EventLog", "open_for_writing"]
 
+_EVENT_BEGINS = b'{"schema":"ecustream.event/'
+_LONGEST_EVENT_BYTES = 1 << 20
+
 
 class EventLog:
     """Writes each event as one line at once, so that a reader and a crash find whole lines only.
@@ -24,13 +27,15 @@ class EventLog:
     at the end.
 
     Args:
-        path: a file, which is replaced, or `-` for standard output.
+        path: a file, or `-` for standard output.
+        append: whether to go on at the end of a file instead of replacing it; an event that a crash has left
+            there half written is cut off.
 
     Raises:
         OutputError: the file cannot be opened for writing.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, append: bool = False) -> None:
         self.name = "standard output" if str(path) == "-" else str(path)
         self.written = 0
         self.failed = 0
@@ -38,8 +43,14 @@ class EventLog:
         self._failing = False
         self._good_bytes = 0
         self._torn = False
-        self._file = _standard_output() if str(path) == "-" else open_for_writing(path)
         self._closes = str(path) != "-"
+        if not self._closes:
+            self._file = _standard_output()
+        elif append and Path(path).is_file():
+            self._file = _open_for_appending(Path(path))
+            self._good_bytes = self._file.tell()
+        else:
+            self._file = open_for_writing(path)
 
     def write(self, event: Event) -> bool:
         """Writes one event; returns whether its whole line was written."""
@@ -108,6 +119,28 @@ def open_for_writing(path: str | Path) -> io.FileIO:
         return open(path, "wb", buffering=0)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _open_for_appending(path: Path) -> io.FileIO:
+    """A file at its end, without an event that stands there half written.
+
+    Raises:
+        OutputError: with the path and the reason.
+    """
+    try:
+        file = open(path, "ab+", buffering=0)  # noqa: SIM115 - the log closes it
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - _LONGEST_EVENT_BYTES))
+        # Only what is one of ours: it may be that another file was named by mistake.
+        rest = (file.read() or b"").rpartition(b"\n")[2]
+        if rest and (rest.startswith(_EVENT_BEGINS) or _EVENT_BEGINS.startswith(rest)):
+            file.truncate(size - len(rest))
+        elif rest:
+            file.write(b"\n")
+        file.seek(0, io.SEEK_END)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    return file
 
 
 def _standard_output() -> BinaryIO:

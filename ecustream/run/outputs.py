@@ -27,7 +27,8 @@ class Outputs:
         config: of the sockets.
         first: the status until there is another one; its `run` is that of all events.
         ledger: where events end.
-        events: where to write events as JSON lines, `-` for standard output.
+        events: where to write events as JSON lines, `-` for standard output. A file is replaced, but
+            where `wall_ns` is given: a service that was restarted goes on in it.
         logs: a score log for each trace, or none at all.
         wall_ns: the wall clock, to say when an event was published; None says nothing of it, so that
             a run can be repeated to the byte.
@@ -58,7 +59,7 @@ class Outputs:
         self._run = first.run
         self._kind_seq: Counter[str] = Counter()
         self._logs = logs
-        log = None if events is None else EventLog(events)
+        log = None if events is None else EventLog(events, append=wall_ns is not None)
         self.publisher = _open_publisher(config, first, beat) if config.enabled else None
         self._sinks = EventSinks(ledger, publisher=self.publisher, log=log)
 

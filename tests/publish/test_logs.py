@@ -73,6 +73,27 @@ def test_event_log_lines_are_there_at_once(tmp_path: Path) -> None:
     assert log.problem() is None
 
 
+@pytest.mark.parametrize("cut", [1, 20, 30, 200])
+def test_event_log_goes_on_after_a_crash(tmp_path: Path, cut: int) -> None:
+    """The events before stay, the half one is cut off; another half line is left as it is."""
+    path = tmp_path / "events.jsonl"
+    first = EventLog(path, append=True)
+    assert first.write(make_event(1))
+    first.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + encode(make_event(2))[:cut])
+    log = EventLog(path, append=True)
+    assert path.read_bytes() == whole
+    assert log.write(make_event(3))
+    log.close()
+    assert path.read_bytes() == whole + encode(make_event(3)) + b"\n"
+    path.write_bytes(b"notes of mine")
+    log = EventLog(path, append=True)
+    assert log.write(make_event(1))
+    log.close()
+    assert path.read_bytes() == b"notes of mine\n" + whole
+
+
 def test_event_log_on_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """`-` writes to standard output and leaves it open."""
     log = EventLog("-")
