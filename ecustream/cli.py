@@ -94,6 +94,10 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")] = False,
 ) -> None:
     """Score traces, or what comes on network interfaces, and report the anomalies."""
+    hangups: list[int] = []
+    if interface:
+        # By default it ends the process, and systemd takes that for a stop and does not start it again.
+        signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
     from ecustream.config import load_config
     from ecustream.knowledge import bundle_folder
     from ecustream.progress import WorkProgress
@@ -154,7 +158,14 @@ def run(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: work.stop())
         if work.reloads:
-            signal.signal(signal.SIGHUP, lambda *_: work.reload())
+            terminal = sys.stderr.isatty()
+            # A terminal that is closed sends it as well, and nobody would ever end what goes on without it.
+            signal.signal(
+                signal.SIGHUP,
+                lambda *_: work.stop() if terminal and not sys.stderr.isatty() else work.reload(),
+            )
+            if hangups:
+                work.reload()
         shown = not quiet and (not service or sys.stderr.isatty())
         with WorkProgress("scoring", work.total_bytes, shown=shown) as progress:
             show.append(progress.update)

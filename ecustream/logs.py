@@ -3,8 +3,6 @@
 import faulthandler
 import logging
 import sys
-import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Literal, TextIO
 
@@ -13,13 +11,11 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 from ecustream.systemd import is_journal
 
-__all__ = ["Level", "Quiet", "Repeats", "configure_logs", "log_sentences"]
+__all__ = ["Level", "configure_logs", "log_sentences"]
 
 Level = Literal["info", "warning", "error"]
 
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
-_MOST_KEYS = 256
-_OTHERS = "other conditions"
 
 
 def configure_logs(stream: TextIO | None = None, environ: Mapping[str, str] | None = None) -> None:
@@ -95,83 +91,3 @@ def _with_priority(render: list[Processor]) -> Processor:
         return f"<{priority}>{text}"
 
     return prefixed
-
-
-class Repeats:
-    """When a condition that comes again and again is worth telling; a pure state machine.
-
-    The first time it is told at once, after that at most once an interval, with how often it came meanwhile.
-    The first 256 conditions are told apart, all further ones count as one.
-
-    Args:
-        every_ns: the interval.
-    """
-
-    def __init__(self, every_ns: int) -> None:
-        self._every_ns = every_ns
-        self._told_ns: dict[str, int] = {}
-        self._untold: dict[str, int] = {}
-
-    def take(self, condition: str, now_ns: int) -> int | None:
-        """The condition is there again.
-
-        Args:
-            condition: one of few; never made of what traffic says.
-            now_ns: the time, of any clock that does not run backwards.
-
-        Returns:
-            How often it came since it was told last, this time included; None where it is not to be told now.
-        """
-        if condition not in self._told_ns and len(self._told_ns) >= _MOST_KEYS:
-            condition = _OTHERS
-        count = self._untold.pop(condition, 0) + 1
-        told_ns = self._told_ns.get(condition)
-        if told_ns is not None and now_ns - told_ns < self._every_ns:
-            self._untold[condition] = count
-            return None
-        self._told_ns[condition] = now_ns
-        return count
-
-    def untold(self, now_ns: int) -> list[tuple[str, int]]:
-        """Conditions that came during the interval that is now over, with how often; told herewith."""
-        due = [name for name in self._untold if now_ns - self._told_ns[name] >= self._every_ns]
-        for name in due:
-            self._told_ns[name] = now_ns
-        return [(name, self._untold.pop(name)) for name in due]
-
-
-class Quiet:
-    """Logs warnings that would else fill the log: each sentence once an interval, with its count.
-
-    Safe from any thread.
-
-    Args:
-        log: where to.
-        every_ns: the interval.
-        now_ns: the clock.
-    """
-
-    def __init__(
-        self,
-        log: structlog.stdlib.BoundLogger,
-        every_ns: int = 60_000_000_000,
-        now_ns: Callable[[], int] = time.monotonic_ns,
-    ) -> None:
-        self._log = log
-        self._repeats = Repeats(every_ns)
-        self._now_ns = now_ns
-        self._lock = threading.Lock()
-
-    def warning(self, condition: str, **fields: object) -> None:
-        """Logs the condition, or counts it; `fields` are those of the time that is logged."""
-        with self._lock:
-            count = self._repeats.take(condition, self._now_ns())
-        if count is not None:
-            self._log.warning(condition, **fields, **({"times": count} if count > 1 else {}))
-
-    def flush(self) -> None:
-        """Logs what was counted and has not come again since; to be called about once a second."""
-        with self._lock:
-            due = self._repeats.untold(self._now_ns())
-        for condition, count in due:
-            self._log.warning(condition, times=count)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -15,7 +16,6 @@ from ecustream.config import Config
 from ecustream.errors import BundleError, ConfigError, EcustreamError
 from ecustream.knowledge import calibration_of
 from ecustream.ledger import Ledger
-from ecustream.logs import Level
 from ecustream.publish.messages import State
 from ecustream.run.batching import Batcher
 from ecustream.run.intake import Intake
@@ -34,14 +34,15 @@ from ecustream.scoring.manifest import BundleFiles, read_bundle
 from ecustream.stages import StageClock
 from ecustream.supervisor import Supervisor
 
+if TYPE_CHECKING:
+    from ecustream.logs import Level
+
 __all__ = ["Run"]
 
 _TICK_NS = 20_000_000
 _LONG_TICK_NS = 1_000_000_000
 _RECENT_LINES = 8192
 """What a model that takes over has read before: about the receptive field of the largest ones."""
-_LONGEST_DRAIN_S = 60.0
-"""A service manager that asked for the end kills what does not end: by the unit, after 90 s."""
 _SCORING, _PUBLISHING = "scoring", "publishing"
 
 
@@ -65,6 +66,8 @@ class Run:
         say: is told at once of what happens to a service, with the level to log it at; without it all but
             `info` is among the problems at the end.
         supervisor: is told how the run is, and that its stages go on.
+        longest_drain_s: how long what was read may be scored after `stop`; then it is dropped. A service
+            manager kills what does not end: by the unit, after 90 s.
 
     Raises:
         EcustreamError: trace, bundle, configuration or an output cannot be used.
@@ -81,8 +84,9 @@ class Run:
         score_log: Path | None = None,
         on_progress: Callable[[int, str], None] = lambda done, note: None,
         clock: StageClock | None = None,
-        say: Callable[[Level, str], None] | None = None,
+        say: Callable[["Level", str], None] | None = None,
         supervisor: Supervisor | None = None,
+        longest_drain_s: float = 60.0,
     ) -> None:
         self._config = config
         self._traces = [trace] if isinstance(trace, Path) else list(trace)
@@ -130,8 +134,8 @@ class Run:
         self._succession: Succession | None = None
         self._reload = False
         self._stops = 0
-        self._stopped_s = 0.0
-        self._told_stop = False
+        self._longest_drain_s = longest_drain_s
+        self._draining_since_s: float | None = None
         buses = [config.input.source or name for name in interfaces]
         self._reporter = Reporter(self._summary.run, calibration.pdus, buses)
         first = self._reporter.status("starting", [], self._all_ledgers(), None)
@@ -161,15 +165,13 @@ class Run:
 
     def stop(self) -> None:
         """End the run early: once to finish what was read, twice to drop it."""
+        # What was read is dropped later: a signal handler must not take the rings' lock, which its own
+        # thread may hold.
         self._stops += 1
-        self._stopped_s = self._stopped_s or time.monotonic()
         # A live capture has no other end: only one that is cut short is interrupted.
         self._summary.interrupted = not self._live or self._stops > 1
         for lane in self._lanes:
             lane.stop()
-        if self._stops > 1:
-            # Not here: a signal handler must not take the rings' lock, which its own thread may hold.
-            threading.Thread(target=self._cancel, daemon=True).start()
 
     @property
     def reloads(self) -> bool:
@@ -225,6 +227,8 @@ class Run:
             # One core is left for capture and detection.
             prepare_machine(self._config.scoring.threads, spare=1)
             model = self._load_model(self._files)
+            # A bundle that takes over must not find the weights of the first one in memory for good.
+            self._files = self._files._replace(data={})
         self._summary.served = model.served
         self._open_tracks(model)
         self._succession = Succession(model, self._load_model, self._say)
@@ -236,6 +240,7 @@ class Run:
             self._clock,
             # A trace can be scored again; that half of it was not would mislead.
             without_model=self._timed,
+            beat=lambda: self._supervisor.beat(_SCORING),
         )
         if self._timed:
             # A full collection over torch's objects takes up to a second, in which nothing is captured.
@@ -265,10 +270,10 @@ class Run:
                 self._summary.first_score_s = time.monotonic() - started
             if self._summary.first_score_s or self._live:
                 self._tell()
-            if self._timed:
-                self._succeed(judging, succession)
             if self._stops:
                 self._draw_to_end()
+            elif self._timed:
+                self._succeed(judging, succession)
 
     def _load_model(self, files: BundleFiles | None = None, device: str | None = None) -> Model:
         """The model of these files; without them, of the bundle that lies on the disk now."""
@@ -319,19 +324,21 @@ class Run:
             self._supervisor.reloaded()
 
     def _draw_to_end(self) -> None:
-        if not self._told_stop:
-            self._told_stop = True
+        now_s = time.monotonic()
+        if self._draining_since_s is None:
+            self._draining_since_s = now_s
             self._supervisor.stopping()
             for lane in self._lanes:
                 # What was captured may wait for room from now on.
                 self._supervisor.end(f"capture {lane.name}")
-        if self._live and self._stops == 1 and time.monotonic() - self._stopped_s > _LONGEST_DRAIN_S:
-            self._stops += 1
+        if self._stops == 1 and now_s - self._draining_since_s > self._longest_drain_s:
+            self.stop()
             self._say(
                 "warning",
-                f"not all that waited could be scored within {_LONGEST_DRAIN_S:.0f} s of the stop; "
+                f"not all that waited could be scored within {self._longest_drain_s:g} s of the stop; "
                 "see lines unscored{cancelled}",
             )
+        if self._stops > 1:
             self._cancel()
 
     # The status.

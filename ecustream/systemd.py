@@ -16,8 +16,8 @@ class Notifier:
     """Sends service states to `$NOTIFY_SOCKET`; does nothing where systemd asked for none.
 
     No method raises: a service must not end because its manager does not listen. What could not be sent is
-    counted. `ready`, `reloading`, `stopping` and `extend_timeout` wait for room up to a second, because
-    systemd acts on them; `status` and `ping` never wait. Safe from any thread. The protocol is that of
+    counted. `ready`, `reloading` and `stopping` wait for room up to a second, because systemd acts
+    on them; `status` and `ping` never wait. Safe from any thread. The protocol is that of
     sd_notify(3) and sd_watchdog_enabled(3).
 
     Args:
@@ -59,10 +59,6 @@ class Notifier:
     def ping(self) -> None:
         """The service works."""
         self._send("WATCHDOG=1")
-
-    def extend_timeout(self, more_ns: int) -> None:
-        """Start-up or shutdown takes up to `more_ns` from now on; to be repeated before they are over."""
-        self._send(f"EXTEND_TIMEOUT_USEC={more_ns // 1000}", wait=True)
 
     def _send(self, *assignments: str, wait: bool = False) -> None:
         if self._address is None or not assignments:

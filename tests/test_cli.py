@@ -208,3 +208,10 @@ class TestOthers:
         assert done.returncode == 2
         assert "arp.pcap" in done.stderr
         assert not (tmp_path / "bundle").exists()
+
+
+def test_a_refusal_does_not_wait_for_torch() -> None:
+    """What can be refused is refused before the seconds that torch takes."""
+    check = "import sys, ecustream.service; print([m for m in ('torch', 'structlog') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,23 +1,18 @@
-"""What a log looks like on a terminal, in a pipe and in the journal, and that it never floods."""
+"""What a log looks like on a terminal, in a pipe and in the journal."""
 
 import io
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import pytest
 import structlog
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ecustream.logs import Quiet, Repeats, configure_logs
+from ecustream.logs import configure_logs
 from ecustream.systemd import is_journal
-
-S = 1_000_000_000
 
 
 @pytest.fixture(autouse=True)
@@ -171,85 +166,3 @@ def test_a_stream_that_is_full(capsys: pytest.CaptureFixture[str]) -> None:
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
     assert capsys.readouterr().err == ""
-
-
-def test_told_at_once_and_then_once_an_interval() -> None:
-    """A condition that lasts is a line an interval, with its count."""
-    repeats = Repeats(10 * S)
-    told = [(now_s, count) for now_s in range(25) if (count := repeats.take("full", now_s * S)) is not None]
-    assert told == [(0, 1), (10, 10), (20, 10)]
-
-
-def test_conditions_are_told_apart() -> None:
-    """One does not hide another."""
-    repeats = Repeats(10 * S)
-    assert [repeats.take("a", 0), repeats.take("b", 1), repeats.take("a", 2)] == [1, 1, None]
-
-
-def test_what_was_counted_last_is_told_too() -> None:
-    """A condition that ended within the interval is told when that is over, once."""
-    repeats = Repeats(10 * S)
-    for now_s in range(4):
-        repeats.take("full", now_s * S)
-    assert repeats.untold(9 * S) == []
-    assert repeats.untold(10 * S) == [("full", 3)]
-    assert repeats.untold(30 * S) == []
-    assert repeats.take("full", 11 * S) is None
-
-
-def test_memory_is_bounded() -> None:
-    """Conditions beyond the first 256 count as one, so that names made of traffic do no harm."""
-    repeats = Repeats(10 * S)
-    told = sum(repeats.take(f"condition {n}", 0) is not None for n in range(10_000))
-    assert told == 257
-    assert repeats.untold(10 * S) == [("other conditions", 10_000 - 257)]
-
-
-@given(st.lists(st.tuples(st.sampled_from("abu"), st.integers(0, 8)), max_size=80))
-def test_nothing_is_lost_and_nothing_floods(script: list[tuple[str, int]]) -> None:
-    """Every occurrence is told in some count, and a condition is told at most once an interval."""
-    repeats, now = Repeats(10), 0
-    came, told = dict.fromkeys("ab", 0), dict.fromkeys("ab", 0)
-    at: dict[str, list[int]] = {"a": [], "b": []}
-    for what, step in [*script, ("u", 10)]:
-        now += step
-        if what == "u":
-            counts = repeats.untold(now)
-        else:
-            came[what] += 1
-            count = repeats.take(what, now)
-            counts = [] if count is None else [(what, count)]
-        for name, count in counts:
-            told[name] += count
-            at[name].append(now)
-    assert told == came
-    assert all(later - sooner >= 10 for times in at.values() for sooner, later in pairwise(times))
-
-
-class Log:
-    """Takes the place of a logger."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, dict[str, Any]]] = []
-
-    def warning(self, event: str, **fields: Any) -> None:
-        """Keeps the line."""
-        self.lines.append((event, fields))
-
-
-def test_a_quiet_warning() -> None:
-    """The first is a line with its fields, the next in the interval only a count."""
-    log, now_ns = Log(), [0]
-    clock: Callable[[], int] = lambda: now_ns[0]  # noqa: E731
-    quiet = Quiet(log, 10 * S, clock)  # type: ignore[arg-type]
-    for now_s in (0, 1, 2, 11, 12):
-        now_ns[0] = now_s * S
-        quiet.warning("queue full", queue="scores")
-    quiet.flush()
-    assert log.lines == [
-        ("queue full", {"queue": "scores"}),
-        ("queue full", {"queue": "scores", "times": 3}),
-    ]
-    now_ns[0] = 21 * S
-    quiet.flush()
-    assert log.lines[2:] == [("queue full", {"times": 1})]

@@ -31,7 +31,6 @@ def test_nothing_without_a_manager() -> None:
     for call in (notifier.ready, notifier.reloading, notifier.stopping, notifier.ping):
         call()
     notifier.status("scoring")
-    notifier.extend_timeout(1)
     assert (notifier.enabled, notifier.watchdog_ns, notifier.failures) == (False, None, 0)
 
 
@@ -41,14 +40,12 @@ def test_states(manager: socket.socket, notifier: Notifier) -> None:
     notifier.ready()
     notifier.status("12 lines/s")
     notifier.ping()
-    notifier.extend_timeout(2_500_000_000)
     notifier.stopping("draining")
-    assert [manager.recv(4096) for _ in range(6)] == [
+    assert [manager.recv(4096) for _ in range(5)] == [
         b"READY=1\nSTATUS=scoring eth1",
         b"READY=1",
         b"STATUS=12 lines/s",
         b"WATCHDOG=1",
-        b"EXTEND_TIMEOUT_USEC=2500000",
         b"STOPPING=1\nSTATUS=draining",
     ]
     assert notifier.enabled

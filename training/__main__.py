@@ -13,6 +13,7 @@ from training.annotate import annotate_command
 from training.compare_command import compare_command
 from training.finetune_command import finetune_command
 from training.fit_command import fit_command, pretrain_command
+from training.options import Loggers, loggers_of
 from training.search_command import search_command
 from training.simulate.command import simulate_command
 from training.tokenizer_command import tokenizer_command
@@ -39,6 +40,7 @@ def calibrate_command(
     model: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     out: Annotated[Path | None, typer.Option(help="Where the result goes; default: the same folder.")] = None,
     source: Annotated[str | None, typer.Option(help="Bus name to use instead of the traces' own.")] = None,
+    logger: Loggers = None,
 ) -> None:
     """Calibrate a trained detector again, on other or on more clean traffic."""
     from ecustream.knowledge import names_of
@@ -47,7 +49,7 @@ def calibrate_command(
     from training.traces import Traces
 
     info = read_bundle(model).info
-    recalibrate(Traces(traces, names_of(info), info.key, source), model, out or model)
+    recalibrate(Traces(traces, names_of(info), info.key, source, loggers_of(logger)), model, out or model)
     print(f"{out or model}: calibrated")
 
 
@@ -57,6 +59,7 @@ def evaluate_command(
     model: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     names: Annotated[Path | None, typer.Option(help="PDU names (CSV); default: the bundle's.")] = None,
     source: Annotated[str | None, typer.Option(help="Bus name to use instead of the traces' own.")] = None,
+    logger: Loggers = None,
     false_alarms_per_hour: Annotated[float, typer.Option(help="The detector's budget.")] = 1.0,
     kinds: Annotated[bool, typer.Option("--kinds", help="Also print kinds of faults, and controls.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -64,7 +67,14 @@ def evaluate_command(
     """Compare a detector with the interval rule and with each kind of its evidence alone."""
     from training.evaluate import evaluate, render, render_kinds
 
-    report = evaluate(model, traces, names=names, source=source, false_alarms_per_hour=false_alarms_per_hour)
+    report = evaluate(
+        model,
+        traces,
+        names=names,
+        source=source,
+        loggers=loggers_of(logger),
+        false_alarms_per_hour=false_alarms_per_hour,
+    )
     if as_json:
         print(json.dumps(report))
     else:

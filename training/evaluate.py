@@ -1,7 +1,7 @@
 """How good a bundle is on labelled traces, beside the interval rule and each kind of evidence alone."""
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -162,6 +162,7 @@ def evaluate(
     *,
     names: Path | None = None,
     source: str | None = None,
+    loggers: Mapping[str, str] | None = None,
     false_alarms_per_hour: float = 1.0,
     join_ms: float = 500.0,
 ) -> dict[str, Any]:
@@ -199,7 +200,9 @@ def evaluate(
         scorer = bundle.new_scorer()
         stream = scorer.open_stream()
         state = ActivityState(cycles_ns=cycles)
-        lines_of = TraceLines(path, Ledger(), names=table, key=files.info.key, source=source, state=state)
+        lines_of = TraceLines(
+            path, Ledger(), names=table, key=files.info.key, source=source, loggers=loggers, state=state
+        )
         with (
             closing(lines_of) as trace,
             WorkProgress(path.name, trace.total_bytes) as progress,

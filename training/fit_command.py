@@ -9,7 +9,20 @@ import typer
 
 from ecustream.decode.names import NameTable
 from ecustream.errors import ConfigError
-from training.options import BudgetFlops, Minutes, Names, Resume, Seed, Set, Source, Steps, Work, budget_of
+from training.options import (
+    BudgetFlops,
+    Loggers,
+    Minutes,
+    Names,
+    Resume,
+    Seed,
+    Set,
+    Source,
+    Steps,
+    Work,
+    budget_of,
+    loggers_of,
+)
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
@@ -31,6 +44,7 @@ def fit_command(
     names: Names = None,
     key: Key = "stream",
     source: Source = None,
+    logger: Loggers = None,
     minutes: Minutes = None,
     steps: Steps = None,
     seed: Seed = 0,
@@ -41,7 +55,9 @@ def fit_command(
     from training.traces import Traces
 
     recipe = limited(RECIPES["default"], minutes, steps, seed)
-    fit(Traces(traces, _table(names), key, source), out, FitSettings(recipe=recipe), print)
+    fit(
+        Traces(traces, _table(names), key, source, loggers_of(logger)), out, FitSettings(recipe=recipe), print
+    )
 
 
 def pretrain_command(
@@ -50,6 +66,7 @@ def pretrain_command(
     names: Names = None,
     key: Key = "stream",
     source: Source = None,
+    logger: Loggers = None,
     tokenizer: Annotated[str, typer.Option(help="fields, bpe, bpe-binned, group or row.")] = "fields",
     body: Annotated[
         str,
@@ -92,7 +109,7 @@ def pretrain_command(
         by=split,
     )
     fit(
-        Traces(traces, _table(names), key, source),
+        Traces(traces, _table(names), key, source, loggers_of(logger)),
         out,
         settings,
         print,

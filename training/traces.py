@@ -1,7 +1,7 @@
 """Traces that are read again and again, with a progress bar over all of them."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
@@ -27,15 +27,22 @@ class Traces:
         names: names of PDU ids.
         key: what "the same PDU" means.
         source: bus name to use instead of the traces' own.
+        loggers: interface id to bus name for what loggers recorded, see `ecustream.capture.unwrap`.
     """
 
     def __init__(
-        self, paths: Sequence[Path], names: NameTable | None, key: str = "stream", source: str | None = None
+        self,
+        paths: Sequence[Path],
+        names: NameTable | None,
+        key: str = "stream",
+        source: str | None = None,
+        loggers: Mapping[str, str] | None = None,
     ) -> None:
         self.paths = list(paths)
         self.names = names
         self.key = key
         self.source = source
+        self.loggers = loggers
         self.total_bytes = 0
         self._sha256: dict[Path, str] = {}
         for path in self.paths:
@@ -93,7 +100,13 @@ class Traces:
             for index, path in enumerate(self.paths):
                 state = None if cycles_ns is None else ActivityState(cycles_ns=cycles_ns)
                 lines = TraceLines(
-                    path, Ledger(), names=self.names, key=self.key, source=self.source, state=state
+                    path,
+                    Ledger(),
+                    names=self.names,
+                    key=self.key,
+                    source=self.source,
+                    loggers=self.loggers,
+                    state=state,
                 )
                 with closing(lines) as trace:
                     yield index, trace, _watched(trace, progress, done)

@@ -35,6 +35,8 @@ _message = Struct(">QIBBH").unpack_from
 _MESSAGE = 16
 _ethernet = Struct(">HxxH").unpack_from
 _ETHERNET_HEADER = 6
+_MAX_PAYLOAD = _ETHERNET_HEADER + 0xFFFF
+"""No frame is longer; of segments that never end, no more is kept."""
 
 _DATA = 0x01
 _MESSAGES = {
@@ -155,7 +157,7 @@ class CmpParser:
         same = (opened.kind, opened.entry.interface) == (kind, entry.interface)
         if not follows or not same:
             return [_given_up(opened), entry._replace(end=entry.end or SEGMENT)]
-        opened.payload += payload
+        opened.payload += payload[: _MAX_PAYLOAD - len(opened.payload)]
         opened.counter = counter
         opened.entry = opened.entry._replace(end=opened.entry.end or entry.end)
         if segment == _LAST:

@@ -7,7 +7,16 @@ import msgspec
 
 from ecustream.capture.accounts import MAX_LOSSES
 from ecustream.capture.breaks import Break
-from ecustream.capture.carriers import PLP, TIME, Carrier, Entry, candidates, find_payload
+from ecustream.capture.carriers import (
+    CARRIER,
+    PLP,
+    SNAP_LENGTH,
+    TIME,
+    Carrier,
+    Entry,
+    candidates,
+    find_payload,
+)
 from ecustream.capture.cmp import CmpParser
 from ecustream.capture.logger_clocks import LoggerClocks
 from ecustream.capture.logger_counters import BACK, LoggerCounters
@@ -92,8 +101,7 @@ class Unwrapper:
             if found is None:
                 ready.append(self._ordinary(frame) if self.active else frame)
                 continue
-            if not self.active:
-                self.active = True
+            self.active = True
             carrier = self._parse(frame, *found)
             why = self._look_at_clock(frame, carrier)
             if why is not None:
@@ -143,7 +151,11 @@ class Unwrapper:
             carrier = parse_tecmp(frame.data, at, frame.wire_length)
         else:
             carrier = self._cmp.parse(frame.data, at, frame.wire_length)
-        self._ledger.end("frames", carrier.end.kind, reason=carrier.end.reason)
+        end = carrier.end
+        if end == CARRIER and frame.wire_length > len(frame.data) and not _tells_of_cut(carrier):
+            # What was cut off may have been recordings, of which nothing is left to tell.
+            end = SNAP_LENGTH
+        self._ledger.end("frames", end.kind, reason=end.reason)
         if carrier.device is not None:
             self._count_losses(frame.number, carrier.device, carrier)
         return carrier
@@ -222,6 +234,10 @@ class Unwrapper:
             lost = losses.popleft()
             self._dropped += lost[1]
             self.losses.append(lost)
+
+
+def _tells_of_cut(carrier: Carrier) -> bool:
+    return any(entry.end == SNAP_LENGTH for entry in carrier.entries)
 
 
 def _times_ns(carrier: Carrier) -> list[int]:

@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ecustream.errors import BundleError, OutputError
 from ecustream.run.intake import Intake, Taken
@@ -12,6 +13,9 @@ from ecustream.run.tracks import Track
 from ecustream.scores import ScoreBlock
 from ecustream.stages import StageClock
 from ecustream.traffic import Line
+
+if TYPE_CHECKING:
+    from ecustream.scoring.scorer import ScoredStream
 
 __all__ = ["Judging"]
 
@@ -26,6 +30,7 @@ class Judging:
         outputs: gets scores and events.
         clock: accounts for the time.
         without_model: whether lines are judged by their intervals alone when the model is lost.
+        beat: is told before each batch that is scored, of which a model that takes over reads many at once.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class Judging:
         clock: StageClock,
         *,
         without_model: bool,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._tracks = tracks
         self._intake = intake
@@ -44,6 +50,7 @@ class Judging:
         self._outputs = outputs
         self._clock = clock
         self._without_model = without_model
+        self._beat = beat
 
     def begin(self, wall_ns: int) -> None:
         """Lanes of interfaces have begun to capture at that time."""
@@ -91,7 +98,7 @@ class Judging:
         if model is None:
             return False
         for track in self._tracks:
-            self._outputs.emit(track.succeed(model, self._succession.score))
+            self._outputs.emit(track.succeed(model, self._score))
         return True
 
     def _pass(self, taken: Sequence[Taken]) -> None:
@@ -113,12 +120,16 @@ class Judging:
 
     def _scored(self, batch: Sequence[tuple[Track, list[Line]]]) -> Sequence[ScoreBlock | None]:
         """The scores of each part; None where there is no model."""
-        blocks = self._succession.score([(track.stream, lines) for track, lines in batch])
+        blocks = self._score([(track.stream, lines) for track, lines in batch])
         if blocks is not None:
             return blocks
         if not self._without_model:
             raise OutputError(self._succession.why)
         return [None] * len(batch)
+
+    def _score(self, batch: Sequence[tuple["ScoredStream", Sequence[Line]]]) -> list[ScoreBlock] | None:
+        self._beat()
+        return self._succession.score(batch)
 
     def _take(self, index: int, track: Track, lines: list[Line], block: ScoreBlock | None) -> None:
         with self._clock.stage("detection", len(lines)):

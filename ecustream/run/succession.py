@@ -2,15 +2,17 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ecustream.errors import BundleError, ConfigError, EcustreamError
-from ecustream.logs import Level
 from ecustream.run.model import Model
 from ecustream.scores import ScoreBlock
 from ecustream.scoring.manifest import BundleFiles, BundleInfo
-from ecustream.scoring.scorer import ScoredStream
 from ecustream.traffic import Line
+
+if TYPE_CHECKING:
+    from ecustream.logs import Level
+    from ecustream.scoring.scorer import ScoredStream
 
 __all__ = ["Succession", "refuse_other_lines"]
 
@@ -28,7 +30,7 @@ class Succession:
 
     A reload puts the bundle in its place that lies on the disk now. A model that is lost (its GPU is gone,
     or memory is short) is loaded again on the CPU, if that keeps up with what comes; until then and else
-    there is none, and it is tried again every minute.
+    there is none, and it is tried again every minute, also where one was lost again within the minute.
 
     Args:
         model: the first one.
@@ -42,7 +44,7 @@ class Succession:
         reloading: whether a reload was asked for that has not ended.
     """
 
-    def __init__(self, model: Model, load: Load, say: Callable[[Level, str], None]) -> None:
+    def __init__(self, model: Model, load: Load, say: Callable[["Level", str], None]) -> None:
         self.model: Model | None = model
         self.trouble: str | None = None
         self.reloading = False
@@ -52,14 +54,15 @@ class Succession:
         self._say = say
         self._loading: _Loading | None = None
         self._asked = False
-        self._retry_ns = 0
+        self._now_ns = self._retry_ns = 0
+        self._spare_until_ns = 0
         self.why = ""
 
     def reload(self) -> None:
         """Ask for the bundle on the disk; a signal handler may call it."""
         self._asked = self.reloading = True
 
-    def score(self, batch: Sequence[tuple[ScoredStream, Sequence[Line]]]) -> list[ScoreBlock] | None:
+    def score(self, batch: Sequence[tuple["ScoredStream", Sequence[Line]]]) -> list[ScoreBlock] | None:
         """As `Scorer.score`; None where there is no model, or none any more."""
         if self.model is None:
             return None
@@ -79,6 +82,7 @@ class Succession:
         Returns:
             The model that is in force from now on, where that is another one.
         """
+        self._now_ns = now_ns
         if self._loading is not None:
             return self._finish(self._loading, now_ns) if self._loading.ended else None
         if self._asked:
@@ -101,7 +105,8 @@ class Succession:
         model = loading.model
         if model is None:
             if loading.purpose == "reload":
-                self._say("error", f"the bundle was not replaced: {loading.problem}; the one before stays")
+                stays = "; the one before stays" if self.model is not None else ""
+                self._say("error", f"the bundle was not replaced: {loading.problem}{stays}")
             else:
                 self._retry_ns = now_ns + _RETRY_NS
                 self.trouble = f"{self.why}; {loading.problem}; {_WITHOUT}"
@@ -112,6 +117,7 @@ class Succession:
         if loading.purpose == "reload":
             self._say("info", f"{model.files.path}: the bundle was replaced")
         else:
+            self._spare_until_ns = now_ns + _RETRY_NS
             self._say("warning" if fallen_back else "info", f"lines are scored again, on {model.device}")
         return model
 
@@ -121,7 +127,8 @@ class Succession:
         self.why = f"the model on {self.model.device} was lost ({said})"
         self.trouble = f"{self.why}; {_WITHOUT}"
         self.model = None
-        self._retry_ns = 0
+        # What is lost as soon as it is there would be loaded without end.
+        self._retry_ns = self._spare_until_ns if self._now_ns < self._spare_until_ns else 0
         self._say("error", self.trouble)
 
     def _replacement(self, files: BundleFiles, recent: Sequence[Sequence[Line]], again: bool) -> Model:

@@ -2,6 +2,7 @@
 
 import random
 from itertools import pairwise
+from struct import pack
 
 import pytest
 from hypothesis import given
@@ -52,6 +53,22 @@ def test_several_messages_of_several_kinds() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (1, "logger_can"),
+        (2, "logger_can"),
+        (3, "logger_lin"),
+        (4, "logger_flexray"),
+        (5, "logger_other_data"),
+        (0, "logger_other_data"),
+    ],
+)
+def test_other_buses(kind: int, reason: str) -> None:
+    """By their payload types."""
+    assert reasons(entries(CmpParser(), cmp([cmp_message(ENTRY, kind=kind)]))) == [reason]
+
+
+@pytest.mark.parametrize(
     ("data", "end"),
     [
         (cmp([], message=2), "filtered logger_control"),
@@ -71,7 +88,10 @@ def test_how_a_carrier_ends(data: bytes, end: str) -> None:
 
 def test_errors_and_cuts() -> None:
     """Wrong check sequence, a cut by the logger, by a snap length or by damage, a time after 2262."""
-    assert reasons(entries(CmpParser(), cmp([cmp_message(ENTRY, ethernet_flags=1)]))) == ["logger_crc_error"]
+    for flag in (0x0001, 0x0008, 0x0020):
+        damaged = cmp([cmp_message(ENTRY, ethernet_flags=flag)])
+        assert reasons(entries(CmpParser(), damaged)) == ["logger_crc_error"]
+    assert reasons(entries(CmpParser(), cmp([cmp_message(ENTRY, ethernet_flags=0xFF96)]))) == [""]
     assert reasons(entries(CmpParser(), cmp([cmp_message(ENTRY, flags=0x40)]))) == ["logger_crc_error"]
     (cut,) = entries(CmpParser(), cmp([cmp_message(ENTRY, ethernet_flags=0x40)]))
     assert cut.wire_length > len(cut.data) == len(FRAME)
@@ -134,6 +154,22 @@ def test_open_frames_are_bounded() -> None:
         ended += len(entries(parser, cmp([first], device=device)))
     assert ended + len(parser.flush()) == 3 * MAX_OPEN
     assert ended >= MAX_OPEN
+
+
+def test_segments_that_never_end() -> None:
+    """No more is kept than a frame can have; the longest one is whole."""
+    longest = bytes(range(256)) * 256
+    longest = longest[:0xFFFF]
+    payload = pack(">HHH", 0, 0, len(longest)) + longest
+    parser = CmpParser()
+    assert entries(parser, cmp([cmp_part(ENTRY, payload[:60_000], flags=FIRST)], 0)) == []
+    (frame,) = entries(parser, cmp([cmp_part(ENTRY, payload[60_000:], flags=LAST)], 1))
+    assert frame == Entry(0x1001, START_NS, longest, len(longest), None)
+    assert entries(parser, cmp([cmp_part(ENTRY, payload[:60_000], flags=FIRST)], 2)) == []
+    for counter in range(3, 13):
+        assert entries(parser, cmp([cmp_part(ENTRY, payload[:60_000], flags=MIDDLE)], counter)) == []
+    (opened,) = parser._open.values()
+    assert len(opened.payload) == len(payload)
 
 
 @given(st.binary(max_size=200), st.integers(0, 400))

@@ -114,6 +114,18 @@ def test_found_behind_tags(tags: tuple[int, ...], ethertype: int) -> None:
     assert bench.ledger.ends["frames"] == {"decoded": 3, "filtered{logger_carrier}": 1}
 
 
+@pytest.mark.parametrize("protocol", ["tecmp", "cmp"])
+def test_a_carrier_that_is_cut_is_told(protocol: str) -> None:
+    """Wherever a snap length cuts it, something ends as that, though no recording is left to tell of it."""
+    recorded = [Recorded(1, START_NS, FRAME), Recorded(1, START_NS, FRAME)]
+    whole = tecmp(recorded) if protocol == "tecmp" else cmp([cmp_message(entry) for entry in recorded])
+    for length in range(14, len(whole)):
+        bench = Bench()
+        bench.put([Frame(1, START_NS, "eth1", 1, whole[:length], len(whole))])
+        bench.end()
+        assert bench.ledger.ends["frames"]["unreadable{snap_length}"] == 1
+
+
 def test_names_of_buses() -> None:
     """From the configuration, in either notation, or by capture and interface."""
     bench = Bench({"0x1001": "ETH1", "18": "ETH2"})

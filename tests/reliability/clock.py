@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ecustream.events import Event
 from tests.reliability.order import see
-from tests.reliability.row import Row, Scale
+from tests.reliability.row import Row, Scale, times
 from tests.reliability.traces import Packet, demo_packets
 
 __all__ = ["measure", "stepped"]
@@ -15,7 +15,7 @@ HOUR_NS = 3_600_000_000_000
 CLEAN_NS = 5_500_000_000
 """The demo trace begins with so much traffic without a fault."""
 PLACES: dict[Scale, Sequence[float]] = {"short": (0.4,), "long": tuple(i / 20 for i in range(4, 16))}
-MOST_MESSAGES = 10
+MOST_MESSAGES = 20
 """Of one silence of everything, with its updates; a storm would have hundreds."""
 
 
@@ -54,11 +54,12 @@ def measure(scale: Scale, folder: Path) -> Row:
         told = sum((_episodes(each.events) for each in seen), Counter[str]())
         most = max(len(each.events) for each in seen)
         episodes = ", ".join(f"{count} {kind}" for kind, count in sorted(told.items()))
-        found.append(f"{what}, {len(seen)} times: {episodes or 'nothing'}, {most} messages at most")
+        found.append(f"{what}, {times(len(seen))}: {episodes or 'nothing'}, in {most} messages at most")
     return Row(
-        "clock of a trace set by an hour",
-        f"the {CLEAN_NS / 1e9:g} s without a fault at the beginning of the demo trace; "
-        "a step forward cannot be told from an hour of silence",
+        "the clock of a recorded trace is set by an hour",
+        f"the first {CLEAN_NS / 1e9:g} s of the demo trace, which have no fault; promised: one "
+        "capture_gap for a "
+        "step back, one silence for a step forward, which in a trace looks like an hour without traffic",
         "; ".join(found),
         holds,
     )

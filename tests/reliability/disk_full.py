@@ -10,7 +10,7 @@ from tests.reliability.command import Running, running, wait_for
 from tests.reliability.disks import Disk, fill_up, mounted
 from tests.reliability.left import printed_ledger, sequence_of
 from tests.reliability.listener import Heard, listening
-from tests.reliability.row import Row, Scale
+from tests.reliability.row import Row, Scale, times
 from tests.reliability.traces import SOURCE, eventful, write_pcap
 
 __all__ = ["measure"]
@@ -93,15 +93,17 @@ def _row(run: Running, disk: Disk, heard: Heard, code: int, rounds: int, told_s:
         and rows == lines
     )
     figure = (
-        f"exit code {code}; the subscriber got {len(heard.events):,} of {published:,} events; "
-        f"degraded told within {told_s:.1f} s, running again after; the event log lacks "
-        f"{missing[1] if missing else 'an untold number of'} events and has whole lines only"
-        f"{'' if seqs is not None else ' NOT'}; the journal has {journalled:,} events, the score log "
-        f"{rows:,} of {lines:,} rows"
+        f"the subscriber got {len(heard.events):,} of {published:,} events; "
+        f"state `degraded` within {told_s:.1f} s, `running` again after; the event log lacks "
+        f"{missing[1] if missing else 'an untold number of'} events, which is told, and has "
+        f"{'whole lines only' if seqs is not None else 'BROKEN LINES'}; the journal has {journalled:,} "
+        "events, the score log "
+        f"{rows:,} of {lines:,} rows; exit code {code}"
     )
     return Row(
-        "disk full, then room again",
-        f"event log, journal and score log on one tmpfs, {rounds} times full for {HOLD_S:g} s or more",
+        "the disk of the logs is full, then has room again",
+        f"event log, journal and score log on one tmpfs, {times(rounds)} full for {HOLD_S:g} s or more, in "
+        "mid-replay, with a subscriber",
         figure,
         holds,
     )

@@ -54,7 +54,8 @@ def mounted(folder: Path, size_bytes: int, options: str = "rw", image: bool = Fa
         file = folder.with_name(f"{folder.name}.img")
         make = f"truncate -s {size_bytes} {file} && mkfs.ext4 -q {file}"
         mount = f"{make} && mount -o loop,{options} {file} {folder}"
-    # The namespace lives as long as this process, and with it the mount.
+    # The namespace lives as long as this process, and with it the mount; it ends with its standard input, so
+    # that it is not left behind even where this process is killed.
     holder = subprocess.Popen(
         [
             "unshare",
@@ -63,8 +64,9 @@ def mounted(folder: Path, size_bytes: int, options: str = "rw", image: bool = Fa
             "private",
             "sh",
             "-c",
-            f"{mount} && echo ready && exec sleep 3600",
+            f"{mount} && echo ready && exec cat",
         ],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -18,7 +18,7 @@ from ecustream.traffic import Frame
 from tests.namespaces import ip, lay_cable, sender, wait_for
 from tests.reliability.live_run import LiveRun, live_run
 from tests.reliability.network import own_cable
-from tests.reliability.row import Row, Scale
+from tests.reliability.row import Row, Scale, amount, times
 from tests.reliability.vehicle import drive, frames_of
 
 __all__ = ["measure"]
@@ -160,11 +160,11 @@ def _sentence(kind: str, changes: Sequence[_Change], lost_ns: Sequence[int]) -> 
     said = "" if holds else f", sentences {[change.sentences for change in changes]}"
     if not outage:
         lost = sum(change.from_ns <= ns <= change.back_ns for ns in lost_ns for change in changes)
-        return f"{kind}: {lost} frames lost{said}", holds and not lost
+        return f"{kind}: {amount(lost)} lost{said}", holds and not lost
     back_ms = [(change.back_ns - change.until_ns) / 1e6 for change in changes]
     lost = sum(change.until_ns < ns <= change.back_ns for ns in lost_ns for change in changes)
     took = f"{np.median(back_ms):.0f} ms" + (f", longest {max(back_ms):.0f} ms" if len(back_ms) > 1 else "")
-    return f"{kind}: captured again after {took}, {lost} frames lost meanwhile{said}", holds
+    return f"{kind}: captured again after {took}, {amount(lost)} lost until then{said}", holds
 
 
 def measure(scale: Scale, folder: Path) -> Row:
@@ -195,12 +195,12 @@ def measure(scale: Scale, folder: Path) -> Row:
     ]
     outages = sum(_CHANGES[change.kind][1] for change in changes)
     exact = len(taps.came_ns) == ledger.entered["frames"] and ledger.balanced()
-    times = "once" if TIMES[scale] == 1 else f"{TIMES[scale]} times"
     return Row(
-        "the interface under traffic",
-        f"{_FRAMES_PER_S} numbered frames/s; each change {times}, each outage {_OUTAGE_S:g} s",
+        "the interface goes down or away, gets another name or MTU",
+        f"under traffic of {_FRAMES_PER_S} numbered frames/s; each change {times(TIMES[scale])}, each outage "
+        f"{_OUTAGE_S:g} s; counted as lost: frames sent while the interface could carry them",
         "; ".join(sentence for sentence, _ in told)
-        + f"; {len(elsewhere)} lost at any other time; {len(gaps)} capture_gap for {outages} outages; "
-        + ("the ledger balances" if exact else "COUNTS DIFFER"),
+        + f"; {amount(len(elsewhere))} lost at any other time; {len(gaps)} capture_gap for {outages} "
+        "outages; " + ("the ledger balances" if exact else "COUNTS DIFFER"),
         all(holds for _, holds in told) and len(gaps) == outages and not elsewhere and exact,
     )

@@ -13,16 +13,17 @@ from tests.publish.journals import held, seq_of
 from tests.reliability.command import Running, ask, running, wait_for
 from tests.reliability.left import sequence_of
 from tests.reliability.listener import Heard, listening
-from tests.reliability.row import Row, Scale
+from tests.reliability.row import Row, Scale, amount, times
 from tests.reliability.traces import SOURCE, eventful, write_pcap
 
 __all__ = ["measure"]
 
-KILLS: dict[Scale, int] = {"short": 3, "long": 100}
+KILLS: dict[Scale, int] = {"short": 2, "long": 100}
 LONGEST_RUN_S: dict[Scale, float] = {"short": 0.3, "long": 3.0}
 STARTUP_KILLS = 0.2
 """So many of the kills come while it starts."""
 STARTUP_S = 1.5
+JOURNAL_BYTES = 1_000_000_000
 
 
 class Life(NamedTuple):
@@ -72,6 +73,8 @@ def _started(folder: Path, trace: Path, ring_lines: int) -> Any:
         *("--pcap", trace, "--source", SOURCE, "--speed", 10, "--events", folder / "events.jsonl"),
         *("--journal", folder / "journal", "--set", "detect.join_ms=0"),
         *("--set", "publish.history_events=20", "--set", f"ring.lines={ring_lines}"),
+        # By default the oldest events would make room.
+        *("--set", f"publish.journal_max_bytes={JOURNAL_BYTES}"),
     )
 
 
@@ -107,7 +110,7 @@ def _log(folder: Path) -> tuple[bool, bool]:
 def _row(scale: Scale, folder: Path, lives: list[Life], heard: Heard) -> Row:
     ready_s = [life.ready_s for life in lives if life.ready_s is not None]
     known = [life for life in lives if life.run is not None]
-    journal = Journal(folder / "journal", max_bytes=100_000_000, max_age_s=3600)
+    journal = Journal(folder / "journal", max_bytes=JOURNAL_BYTES, max_age_s=3600)
     kept = {life.run: [seq_of(event) for event in held(journal, life.run or "", 1000)] for life in known}
     journal.close()
     unbroken = all(seqs == list(range(1, len(seqs) + 1)) for seqs in kept.values())
@@ -124,9 +127,12 @@ def _row(scale: Scale, folder: Path, lives: list[Life], heard: Heard) -> Row:
     holds = holds and len(set(kept)) == len(known)
     return Row(
         "SIGKILL of the process",
-        f"{KILLS[scale]} times at a random instant of a replay with event log, journal, ipc sockets",
-        f"running again {statistics.median(ready_s):.1f} s after its start (longest {max(ready_s):.1f} s); "
-        f"{broken} event logs broken, {sum(life.cut for life in lives)} with half a line at the end; "
+        f"{times(KILLS[scale])} at a random instant, one in five while it starts, and started again each "
+        "time; "
+        "a paced replay with event log, journal and sockets",
+        f"ready {statistics.median(ready_s):.1f} s after its start (longest {max(ready_s):.1f} s); "
+        f"{amount(broken)} of the event logs broken, {sum(life.cut for life in lives)} with half a line "
+        "at the end; "
         f"{events:,} events of {len(known)} runs "
         f"{'all once' if unbroken and complete else 'NOT all once'} in the journal; a subscriber that was "
         f"there all the time got {'each of them once, in order' if heard_all else 'NOT each of them once'}",

@@ -23,8 +23,8 @@ from training.simulate.faults.spec import ExplicitFault
 
 __all__ = ["measure"]
 
-MISSING: dict[Scale, int] = {"short": 3, "long": 60}
-EVEN_S: dict[Scale, float] = {"short": 0.5, "long": 30.0}
+MISSING: dict[Scale, int] = {"short": 2, "long": 60}
+EVEN_S: dict[Scale, float] = {"short": 0.3, "long": 30.0}
 LINES_PER_S = (100, 2000)
 LINES_A_FRAME = 1.59
 _FIRST_S, _EVERY_S = 1.2, 1.2
@@ -113,17 +113,23 @@ def measure(scale: Scale, folder: Path) -> Row:
     due_ms = np.array([one.after_due_ns for one in told]) / 1e6
     prompt = bool(told) and float(np.median(deadline_ms)) < _PROMISED_MS
     scores = "; ".join(
-        f"{lines_per_s:,}/s {_quantiles(np.array(late) / 1e6)}" for lines_per_s, late in sorted(even.items())
+        f"{lines_per_s:,} lines/s {_quantiles(np.array(late) / 1e6)}"
+        for lines_per_s, late in sorted(even.items())
     )
     return Row(
-        "latency",
-        f"{count} times three messages missing, in real time, event at a subscriber in another process; "
-        "line to score from the kernel's stamp",
-        f"{len(told)} of {count} told by an event of their own, after the deadline "
-        f"{_quantiles(deadline_ms)}, "
-        f"after the first was due {_quantiles(due_ms)}; {joined} in an episode that was open "
+        "how soon a missing message is told",
+        f"{count} times three messages in a row are left out of real-time traffic; until the event is at a "
+        "subscriber in another process; lines from the kernel's time stamp until they are scored; promised: "
+        f"half of the events within {_PROMISED_MS} ms of the deadline",
+        f"{len(told)} of {count} told by an event of their own, {_quantiles(deadline_ms)} after the "
+        "deadline, "
+        f"{_quantiles(due_ms)} after the first was due; {joined} in an episode that was open "
         f"already, since the sender was late; line to score at {scores}",
-        len(told) + joined == count and bool(told) and ledger.balanced() and (scale == "short" or prompt),
+        # In seconds on a busy machine a latency says nothing.
+        len(told) + joined == count
+        and len(told) >= joined
+        and ledger.balanced()
+        and (scale == "short" or prompt),
     )
 
 

@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-__all__ = ["printed_ledger", "sequence_of"]
+__all__ = ["books_in", "printed_ledger", "sequence_of"]
 
 
 def sequence_of(path: Path, *, killed: bool = False) -> list[int] | None:
@@ -33,15 +33,22 @@ def printed_ledger(out: str) -> dict[str, dict[str, int]]:
     Raises:
         ValueError: it does not say that the ledger balances, or the sums are others.
     """
+    books = books_in(out)
+    for book, counts in books.items():
+        if sum(counts.values()) != 2 * counts["entered"]:
+            raise ValueError(f"{book}: what came in and what became of it is {counts}")
+    if len(books) < 4 or "the ledger balances" not in out:
+        raise ValueError(f"there is no ledger that balances in {out[-200:]!r}")
+    return books
+
+
+def books_in(out: str) -> dict[str, dict[str, int]]:
+    """The ledger in what a run has printed, as `Ledger.sentences` writes it, whether it balances or not."""
     books: dict[str, dict[str, int]] = {}
     row = re.compile(r"^(frames|pdus|lines|events) +([\d,]+) = (.*)$", re.MULTILINE)
     for book, entered, ends in row.findall(out):
-        counts = {end: _number(count) for count, end in re.findall(r"([\d,]+) ([^+\s]+)", ends)}
-        if sum(counts.values()) != _number(entered):
-            raise ValueError(f"{book}: {entered} came in, and what became of them is {ends}")
-        books[book] = {"entered": _number(entered), **counts}
-    if len(books) < 4 or "the ledger balances" not in out:
-        raise ValueError(f"there is no ledger that balances in {out[-200:]!r}")
+        counts = re.findall(r"([\d,]+) ([^\s+]+)", ends)
+        books[book] = {"entered": _number(entered), **{end: _number(count) for count, end in counts}}
     return books
 
 

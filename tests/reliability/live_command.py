@@ -1,6 +1,5 @@
 """`ecustream run --interface b0` in a process of its own, and the ledger that it prints."""
 
-import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,10 +9,11 @@ from typing import NamedTuple
 
 from tests.namespaces import wait_for
 from tests.reliability.command import Running, running
+from tests.reliability.left import books_in
 from tests.reliability.live_run import captures
 from tests.reliability.vehicle import SOURCE
 
-__all__ = ["Ended", "books_in", "capturing", "stop"]
+__all__ = ["Ended", "capturing", "stop"]
 
 
 class Ended(NamedTuple):
@@ -62,18 +62,3 @@ def stop(run: Running, seconds: float = 60) -> Ended:
         run.process.wait()
     out = run.out.read_text()
     return Ended(run.process.returncode, out, run.err.read_text(), books_in(out))
-
-
-def books_in(out: str) -> dict[str, dict[str, int]]:
-    """The ledger in what a run has printed, as `Ledger.sentences` writes it."""
-    books: dict[str, dict[str, int]] = {}
-    for book, entered, ends in re.findall(
-        r"^(frames|pdus|lines|events) +([\d,]+) = (.*)$", out, re.MULTILINE
-    ):
-        counts = re.findall(r"([\d,]+) ([^\s+]+)", ends)
-        books[book] = {"entered": _number(entered), **{end: _number(count) for count, end in counts}}
-    return books
-
-
-def _number(text: str) -> int:
-    return int(text.replace(",", ""))

@@ -11,10 +11,11 @@ import msgspec
 
 from ecustream.config import load_config
 from ecustream.events import Event
+from ecustream.knowledge import DEMO_BUNDLE
 from ecustream.run.outcome import Outcome
 from ecustream.service import Run
 from tests.namespaces import wait_for
-from tests.reliability.vehicle import DEMO_BUNDLE, SOURCE
+from tests.reliability.vehicle import SOURCE
 
 __all__ = ["LiveRun", "live_run"]
 

@@ -129,12 +129,13 @@ def measure(scale: Scale, folder: Path) -> Row:
     ends = ledger.ends["frames"]
     parts = {end: ledger.ended("frames", end) for end in ("decoded", "filtered", "unreadable")}
     return Row(
-        "malformed frames",
-        f"{bad:,} frames changed, cut, spliced or random, each ninth followed by a sound one, fixed seed; "
-        "capture file to lines",
-        f"no exception; books {'balance' if balanced else 'DO NOT BALANCE'} "
+        "malformed frames in a capture file",
+        f"{bad:,} frames changed, cut, spliced or random, with a sound one after every nine; read and "
+        "decoded "
+        "to lines",
+        f"no crash; the books {'balance' if balanced else 'DO NOT BALANCE'} "
         f"({', '.join(f'{count:,} {end}' for end, count in parts.items())}, {len(ends)} ends); "
-        f"{got:,} of {wanted:,} lines of the sound ones; {grown_mib:.0f} MiB more at most; "
+        f"{got:,} of {wanted:,} lines of the sound ones came out; memory grew by {grown_mib:.0f} MiB; "
         f"{bad / seconds:,.0f} frames/s",
         balanced and got == wanted and grown_mib < LARGEST_GROWTH_MIB,
     )

@@ -9,7 +9,7 @@ from ecustream.traffic import Frame
 from tests.reliability.network import own_cable
 from tests.reliability.player import play
 from tests.reliability.reader import read_by, reading
-from tests.reliability.row import Row, Scale
+from tests.reliability.row import Row, Scale, amount
 from tests.reliability.sender import frame_of
 from tests.reliability.vehicle import drive, frames_of, write_frames
 
@@ -72,10 +72,10 @@ def measure(scale: Scale, folder: Path) -> Row:
     came_good = [read.names.get(f"PDU_0x{id_:08X}", 0) for id_ in _GOOD_IDS]
     return Row(
         "malformed frames on the wire",
-        f"{played.frames - sent_good:,} damaged frames of {len(set(contents)) - 1:,} kinds among "
-        f"{sent_good:,} good ones, {played.frames_per_s:,.0f} frames/s",
-        f"no crash; {min(came_good):,} of {sent_good:,} good ones counted; {unreadable:,} frames unreadable, "
-        f"{reasons} reasons in the ledger; {read.dropped:,} lost by the kernel; "
+        f"{played.frames - sent_good:,} damaged frames ({len(set(contents)) - 1:,} different ones) among "
+        f"{sent_good:,} good ones at {played.frames_per_s:,.0f} frames/s, captured and decoded",
+        f"no crash; {min(came_good):,} of {sent_good:,} good ones came out; {unreadable:,} frames "
+        f"counted as unreadable, for {reasons} reasons; {amount(read.dropped)} lost by the kernel; "
         + ("the ledger balances" if read.balanced else "THE LEDGER DOES NOT BALANCE"),
         set(came_good) == {sent_good} and read.balanced and not read.dropped and unreadable > 0,
     )

@@ -21,6 +21,7 @@ def own_cable(tag: str) -> Iterator[str]:
 
     Raises:
         Skipped: this machine or this user cannot make a namespace.
+        RuntimeError: its cable carries nothing.
     """
     if os.geteuid() != 0 or shutil.which("ip") is None:
         raise Skipped("a network namespace needs root and the command ip")
@@ -28,8 +29,10 @@ def own_cable(tag: str) -> Iterator[str]:
         with namespaces.cable(tag) as name:
             namespaces.ip("link set lo up")
             yield name
-    except (pytest.skip.Exception, pytest.fail.Exception) as why:
+    except pytest.skip.Exception as why:
         raise Skipped(str(why)) from None
+    except pytest.fail.Exception as why:
+        raise RuntimeError(str(why)) from None
 
 
 def cores() -> tuple[int, int]:

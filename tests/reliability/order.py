@@ -9,7 +9,7 @@ from ecustream.config import load_config
 from ecustream.events import Event
 from ecustream.knowledge import DEMO_BUNDLE
 from ecustream.ledger import Ledger
-from tests.reliability.row import Row, Scale
+from tests.reliability.row import Row, Scale, amount
 from tests.reliability.traces import SOURCE, Packet, demo_packets, write_pcap
 from tests.running import run_offline
 
@@ -52,26 +52,28 @@ def measure(scale: Scale, folder: Path) -> Row:
     found: list[str] = []
     holds = True
     for what, changed, same in (
-        ("in disorder by up to 0.5 ms", _disordered(packets, SMALL_NS), True),
+        ("out of order by up to 0.5 ms", _disordered(packets, SMALL_NS), True),
         ("with equal times within each ms", _stepped(packets), True),
-        ("in disorder by up to 50 ms", _disordered(packets, WITHIN_NS), False),
+        ("out of order by up to 50 ms", _disordered(packets, WITHIN_NS), False),
         ("each hundredth packet twice", _doubled(packets), False),
     ):
         got = see(folder, what.replace(" ", "-"), changed)
         told = episodes(got.events)
         balanced = got.ledger.balanced() and got.ledger.ends["lines"]["scored"] == got.ledger.entered["lines"]
-        # What is not the same is more: disorder is told, and never hides that something came.
+        # Beyond the smallest disorder there are other episodes: it is told, and not smoothed over.
         holds = holds and balanced and (told == wanted if same else bool(told - wanted))
         missing, new = (wanted - told).total(), (told - wanted).total()
-        difference = "the same episodes" if told == wanted else f"{missing} of them not so, {new} others"
+        difference = "the same episodes" if told == wanted else f"{missing} episodes gone, {new} others"
         backwards = got.ledger.notes["time_backwards"]
         found.append(
-            f"{what}: {difference}, {backwards:,} lines older than the one before of their PDU"
+            f"{what}: {difference}, {amount(backwards)} older than their PDU's last line"
             f"{'' if balanced else ', LEDGER NOT BALANCED'}"
         )
     return Row(
-        "out of order, equal and doubled capture times",
-        f"{len(packets):,} packets of the demo trace, {wanted.total()} episodes when sorted",
+        "packets out of order, twice, or at equal times",
+        f"{len(packets):,} packets of the demo trace, {wanted.total()} episodes as recorded; promised: "
+        "the same "
+        "episodes up to 0.5 ms, beyond that a ledger that balances and episodes that tell of the disorder",
         "; ".join(found),
         holds,
     )

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ecustream.knowledge import DEMO_BUNDLE
 from tests.namespaces import wait_for
 from tests.reliability.command import wait_for as wait_for_status
 from tests.reliability.live_command import capturing, stop
 from tests.reliability.network import own_cable
 from tests.reliability.notified import Notifications, notified
 from tests.reliability.player import playing, stopped
-from tests.reliability.row import Row, Scale
+from tests.reliability.row import Row, Scale, amount, times
 from tests.reliability.subscriber import scores_by, subscribing
-from tests.reliability.vehicle import DEMO_BUNDLE, drive
+from tests.reliability.vehicle import drive
 
 __all__ = ["measure"]
 
@@ -64,15 +65,15 @@ def measure(scale: Scale, folder: Path) -> Row:
     frames, lines = ended.books["frames"], ended.books["lines"]
     dropped = frames.get("kernel_dropped", 0)
     exact = played.frames == frames["entered"] and ended.balanced
-    times = "once" if replaced == 1 else f"{replaced} times"
     reloads = len(heard.at_s("RELOADING"))
     return Row(
-        "reload (SIGHUP) under traffic",
-        f"2,000 lines/s; the bundle replaced {times}, then a damaged one",
-        f"replaced {times}, within {max(took_s):.1f} s each; the damaged one refused ({kept}) in "
-        f"{refused_s:.1f} s and the one before kept; {dropped} of {played.frames:,} frames lost, "
-        f"{lines['scored']:,} of {lines['entered']:,} lines scored; scores at a subscriber at most "
-        f"{max(behind_ms):.0f} ms behind the wire (p50 {np.median(behind_ms):.0f}); "
+        "another bundle is loaded (SIGHUP) under traffic",
+        f"2,000 lines/s; SIGHUP {times(len(took_s))} with a sound bundle, then with a damaged one",
+        f"replaced {times(replaced)}, each within {max(took_s):.1f} s; the damaged one refused "
+        f"{times(kept)}, "
+        f"in {refused_s:.1f} s, and the one before kept; {amount(dropped)} of {played.frames:,} frames lost, "
+        f"{lines['scored']:,} of {lines['entered']:,} lines scored; at a subscriber scores "
+        f"were p50 {np.median(behind_ms):.0f}, max {max(behind_ms):.0f} ms behind the traffic; "
         + ("the ledger balances" if exact else "COUNTS DIFFER"),
         exact
         and not dropped

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-__all__ = ["Measure", "Row", "Scale", "Skipped"]
+__all__ = ["Measure", "Row", "Scale", "Skipped", "amount", "times"]
 
 Scale = Literal["short", "long"]
 """`short` takes seconds and is part of the tests; `long` is what the README's table says."""
@@ -27,6 +27,16 @@ class Row(NamedTuple):
     how: str
     figure: str
     holds: bool
+
+
+def amount(count: int) -> str:
+    """How many, in a word where there are none."""
+    return f"{count:,}" if count else "none"
+
+
+def times(count: int) -> str:
+    """How often, in words where it was once."""
+    return "once" if count == 1 else f"{count} times"
 
 
 class Measure(Protocol):

@@ -121,12 +121,16 @@ def start_paced(
 
 
 def sent_by(process: subprocess.Popen[str]) -> Sent:
-    """Wait for the end of a sender that was started.
+    """Wait for the end of a sender that was started; where the wait is interrupted, it is killed.
 
     Raises:
         RuntimeError: it failed; the text is what it said.
     """
-    out, err = process.communicate()
+    try:
+        out, err = process.communicate()
+    finally:
+        process.kill()
+        process.wait()
     if process.returncode:
         raise RuntimeError(err.strip().rsplit("\n", 1)[-1])
     return Sent(**json.loads(out))

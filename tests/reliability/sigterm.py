@@ -53,14 +53,15 @@ def measure(scale: Scale, folder: Path) -> Row:
     figures = [
         f"{what}: ended after {statistics.median(stop.seconds for stop in stops):.2f} s "
         f"(longest {max(stop.seconds for stop in stops):.2f} s), "
-        f"up to {max(stop.waiting for stop in stops):,} lines waited and were scored"
+        f"up to {max(stop.waiting for stop in stops):,} lines were waiting and were scored first"
         for what, stops in stopped.items()
     ]
     return Row(
         "SIGTERM under load",
-        f"{len(every)} replays of the demo trace, half a second after 5,000 lines were scored",
-        f"exit code 130, ledger balanced, each line scored or counted as skipped, each event published "
-        f"and logged in {fine} of {len(every)}; " + "; ".join(figures),
+        f"{len(every)} replays that bring more than can be scored, stopped half a second after 5,000 lines; "
+        "promised: exit code 130, a ledger that balances, each line scored or counted as skipped, each event "
+        "published and logged",
+        f"so in {fine} of {len(every)}; " + "; ".join(figures),
         fine == len(every),
     )
 

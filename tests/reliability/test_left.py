@@ -38,7 +38,7 @@ def test_ledger_that_does_not_balance(capsys: pytest.CaptureFixture[str]) -> Non
         printed_ledger(summary_of(ledger, capsys))
     with pytest.raises(ValueError, match="there is no ledger"):
         printed_ledger("")
-    with pytest.raises(ValueError, match="lines: 2 came in"):
+    with pytest.raises(ValueError, match="lines: what came in and"):
         printed_ledger("lines   2 = 1 scored\n")
 
 

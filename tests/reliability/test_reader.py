@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ecustream.ledger import Ledger
 from ecustream.systemd import Notifier
 from tests.namespaces import cable, needs_network, wait_for
-from tests.reliability.live_command import books_in
+from tests.reliability.left import books_in
 from tests.reliability.malformed_live import damaged
 from tests.reliability.notified import notified
 from tests.reliability.reader import read_by, reading

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import ecustream
 from ecustream.capture.files import open_capture
 from ecustream.ledger import Ledger
 from ecustream.traffic import Frame
@@ -11,10 +10,8 @@ from tests.capture.capture_files import pcap_header, pcap_record
 from training.simulate import draw_vehicle, write_trace
 from training.simulate.faults.spec import ExplicitFault, FaultSpec
 
-__all__ = ["DEMO_BUNDLE", "SOURCE", "drive", "frames_of", "write_frames"]
+__all__ = ["SOURCE", "drive", "frames_of", "write_frames"]
 
-DEMO_BUNDLE = Path(ecustream.__file__).parent / "bundles" / "demo"
-"""The shipped bundle."""
 SOURCE = "ETH1"
 """The bus as the shipped bundle calls it."""
 _DRIVE = 7

@@ -17,7 +17,7 @@ from tests.reliability.vehicle import drive
 
 __all__ = ["measure"]
 
-WATCHDOG_S: dict[Scale, float] = {"short": 2.0, "long": 30.0}
+WATCHDOG_S: dict[Scale, float] = {"short": 1.2, "long": 30.0}
 """`WatchdogSec` of the unit is 30 s."""
 
 
@@ -56,8 +56,9 @@ def measure(scale: Scale, folder: Path) -> Row:
             _pipe_that_nobody_reads(pipe) as fill,
             capturing(folder, "--no-publish", "--events", pipe) as run,
         ):
+            before = len(heard.at_s("WATCHDOG"))
             play("a0", trace, watchdog_s)
-            pings = len(heard.at_s("WATCHDOG"))
+            pings = len(heard.at_s("WATCHDOG")) - before
             fill()
             # At its end the bus is silent, if not before: an event.
             play("a0", trace, 0.5)
@@ -74,11 +75,13 @@ def measure(scale: Scale, folder: Path) -> Row:
     told = [status for status in heard.statuses() if "stood still" in status]
     return Row(
         "the scoring thread hangs",
-        f"it writes an event to a pipe that nobody reads; WatchdogSec {watchdog_s:g} s, a real NOTIFY_SOCKET",
-        f"{pings} pings in {watchdog_s:g} s while all was well, the last one {last_s - hung_s:.1f} s after "
-        f"the hang; {acts_s - hung_s:.1f} s after it systemd would act; SIGABRT ended it{again}; "
-        f"status: {told[-1] if told else 'nothing'}",
-        pings >= 3 and still_hung and code == -signal.SIGABRT and bool(told) and "scoring" in told[-1],
+        f"it writes an event to a pipe that nobody reads; the test listens in systemd's place "
+        f"(`NOTIFY_SOCKET`, WatchdogSec {watchdog_s:g} s)",
+        f"{pings} pings in {watchdog_s:g} s while all was well, the last one at most "
+        f"{max(0.0, last_s - hung_s):.1f} s after the hang; systemd would act {acts_s - hung_s:.1f} s after "
+        f"it; SIGABRT ended it{again}; status: {told[-1] if told else 'nothing'}",
+        # With one in this time systemd would do nothing; the service sends them more often.
+        pings >= 2 and still_hung and code == -signal.SIGABRT and bool(told) and "scoring" in told[-1],
     )
 
 

@@ -51,6 +51,8 @@ class Played:
     def __iter__(self) -> Iterator[list[Frame] | Break]:
         for piece in self._pieces:
             if isinstance(piece, int):
+                # Time passes by itself only when all lines were judged.
+                wait_for(lambda: self.ledger.open("lines") == 0, 60)
                 time.sleep(0.1)
                 self.reached = Reached(piece, self.reached.breaks)
                 time.sleep(0.1)
@@ -190,11 +192,13 @@ def play(
         return captures[0]
 
     monkeypatch.setattr("ecustream.capture.live.LiveCapture", capture)
-    events = tmp_path / "events.jsonl"
+    # One of its own: a live run goes on at the end of a file that is there.
+    events = tmp_path / f"events-{len(list(tmp_path.iterdir()))}.jsonl"
     run = Run(config(**keys), [], bundle, interfaces=["b0"], events=str(events))
 
     def stop_at_the_end() -> None:
         captures[0].exhausted.wait(60)
+        wait_for(lambda: captures[0].ledger.open("lines") == 0, 60)
         time.sleep(0.5)
         run.stop()
 

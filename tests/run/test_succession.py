@@ -168,6 +168,23 @@ class TestLoss:
         assert [level for level, _ in house.said] == ["error", "info"]
         assert house.said[1][1] == "lines are scored again, on cpu"
 
+    def test_one_that_is_lost_at_once_is_not_loaded_without_end(
+        self, files: BundleFiles, monkeypatch: pytest.MonkeyPatch, lines: list[Line]
+    ) -> None:
+        """It waits for the end of the minute; later, it is tried again at once."""
+        house = House(load(files), lambda _, device: load(files, device))
+        lose(house, MemoryError(), monkeypatch)
+        assert house.wait(5, lines) is not None
+        assert house.wait(59 * S, lines) is None
+        lose(house, MemoryError(), monkeypatch)
+        assert house.wait(5 + 60 * S - 1, lines) is None
+        assert house.asked == [None]
+        assert house.wait(5 + 60 * S, lines) is not None
+        assert house.wait(5 + 121 * S, lines) is None
+        lose(house, MemoryError(), monkeypatch)
+        assert house.wait(5 + 121 * S, lines) is not None
+        assert house.asked == [None] * 3
+
     def test_it_falls_back_to_the_cpu(
         self, files: BundleFiles, monkeypatch: pytest.MonkeyPatch, lines: list[Line]
     ) -> None:
@@ -210,7 +227,7 @@ class TestLoss:
 
     def test_a_reload_ends_the_loss(self, files: BundleFiles, monkeypatch: pytest.MonkeyPatch) -> None:
         """Also where nothing helped before."""
-        tries = iter([fail(BundleError("no")), lambda *_: load(files)])
+        tries = iter([fail(BundleError("no")), fail(BundleError("no")), lambda *_: load(files)])
 
         def load_next(files: BundleFiles | None, device: str | None) -> Model:
             return next(tries)(files, device)
@@ -219,6 +236,9 @@ class TestLoss:
         lose(house, RuntimeError("gone"), monkeypatch)
         assert house.wait(0) is None
         assert house.succession.trouble is not None
+        house.succession.reload()
+        assert house.wait(1) is None
+        assert house.said[-1] == ("error", "the bundle was not replaced: no")
         house.succession.reload()
         assert house.wait(1) is not None
         assert house.succession.trouble is None

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ecustream.errors import InputError
+from ecustream.errors import ConfigError, InputError
+from tests.run.test_loggers import recorded_by_a_logger
+from training.options import loggers_of
 from training.simulate import draw_vehicle, write_trace
 from training.traces import Traces
 
@@ -48,6 +50,24 @@ def test_whole_traces_must_not_be_interrupted(interrupted: Path) -> None:
     """Reading for intervals refuses what was lost."""
     with pytest.raises(InputError, match="the logger lost 20 frames"):
         [list(batches) for _, batches in Traces([interrupted], None).read("reading")]
+
+
+def test_what_a_logger_recorded_has_the_name_of_its_bus(clean_trace: Path, tmp_path: Path) -> None:
+    """As in a run with the same table, so that a bundle that was fitted to it knows the traffic there."""
+    wrapped = recorded_by_a_logger(clean_trace, tmp_path / "logger.pcap", "tecmp")
+    loggers = loggers_of(["0x1001=ETH1"])
+    traces = Traces([wrapped], None, loggers=loggers).read("reading")
+    sources = [line.stream.source for _, batches in traces for batch in batches for line in batch]
+    assert set(sources) == {"ETH1"}
+
+
+def test_a_table_of_loggers_that_is_none() -> None:
+    """The sentence names what is wrong with it."""
+    assert loggers_of(None) == {}
+    assert loggers_of(["16=a=b", "0x11=c"]) == {"16": "a=b", "0x11": "c"}
+    for wrong in (["0x1001"], ["1=a", "1=b"], ["ETH1=1"], ["0x10=a", "16=b"]):
+        with pytest.raises(ConfigError, match="logger"):
+            loggers_of(wrong)
 
 
 def test_digest_is_that_of_the_file(interrupted: Path) -> None:
