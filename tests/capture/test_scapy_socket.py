@@ -13,9 +13,9 @@ from ecustream.capture.scapy_socket import ScapySocket
 from ecustream.errors import ConfigError
 from ecustream.ledger import Ledger
 from ecustream.traffic import Frame
+from tests.capture.live_reader import Reader
 from tests.capture.test_afpacket import OTHERS, SENT, open_ring, send
 from tests.capture.test_afpacket import drain as drain_ring
-from tests.capture.test_live import Reader
 from tests.namespaces import cable, ip, needs_network, sender, wait_for
 
 pytestmark = needs_network
