@@ -122,7 +122,8 @@ class _CudaPass(_Pass):
         self._graph: torch.cuda.CUDAGraph | None = None
         if pool is not None:
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, pool=pool):
+            # Another model may be scoring in another thread meanwhile, whose calls are none of this graph's.
+            with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
                 out = run(self._in)
             self._out = out
         self._host_out = torch.empty(out.shape, dtype=out.dtype, pin_memory=True)
