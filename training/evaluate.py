@@ -209,7 +209,8 @@ def evaluate(
         ):
             last_ns = 0
             for lines in trace:
-                for part, gap in split_at_gaps(lines, trace.losses, last_ns):
+                breaks = trace.breaks_up_to(lines[-1].number) if lines else []
+                for part, gap in split_at_gaps(lines, trace.losses, last_ns, breaks=breaks):
                     if gap:
                         stream.reset()
                         last_ns = part[0].time_ns

@@ -68,7 +68,7 @@ class Traces:
             cycles_ns: cycles for the activity state; None leaves it at normal operation.
 
         Raises:
-            InputError: it is damaged, or its logger lost frames.
+            InputError: it is damaged, or its logger lost frames, or that one's clock was set.
         """
         for index, trace, batches in self._open(title, cycles_ns):
             yield index, batches
@@ -79,6 +79,9 @@ class Traces:
                     f"{self.paths[index]}: cannot train on it: the logger lost {lost:,} frames, the first "
                     f"before frame {number}"
                 )
+            if trace.breaks:
+                number, why = trace.breaks[0]
+                raise InputError(f"{self.paths[index]}: cannot train on it: {why}, before line {number}")
 
     def read_pieces(
         self, title: str, cycles_ns: dict[str, int] | None = None
@@ -137,7 +140,8 @@ def _numbered(trace: TraceLines, batches: Iterator[list[Line]]) -> Iterator[tupl
     """Batches cut at gaps, each with the number of gaps before it."""
     number, last_ns = 0, 0
     for lines in batches:
-        for part, gap in split_at_gaps(lines, trace.losses, last_ns):
+        breaks = trace.breaks_up_to(lines[-1].number) if lines else []
+        for part, gap in split_at_gaps(lines, trace.losses, last_ns, breaks=breaks):
             if gap:
                 number += 1
                 last_ns = 0

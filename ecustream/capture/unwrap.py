@@ -49,7 +49,6 @@ class Unwrapper:
         losses: of the capture, as in `CaptureReader`; they are taken away here.
         buses: interface id (decimal or 0x…) to name of the bus; others are named by capture and interface,
             such as `eth1/0x1001`.
-        steps_are_losses: tell a step of the clock as the loss of one frame too, where nobody takes breaks.
 
     Attributes:
         losses: of the capture and of the loggers together, for whoever reads on; how much a logger has lost
@@ -62,13 +61,10 @@ class Unwrapper:
         ledger: Ledger,
         losses: deque[tuple[int, int]],
         buses: Mapping[str, str] | None = None,
-        *,
-        steps_are_losses: bool = False,
     ) -> None:
         self._ledger = ledger
         self._capture_losses = losses
         self._buses = {int(key, 0): name for key, name in (buses or {}).items()}
-        self._steps_are_losses = steps_are_losses
         self._names: dict[tuple[str, int], str] = {}
         self._cmp = CmpParser()
         self._counters = LoggerCounters()
@@ -77,7 +73,7 @@ class Unwrapper:
         self._dropped = 0
         self._dropped_before: dict[int, int] = {}
         self._overflowed: set[int] = set()
-        self._settled = self._handed_on = False
+        self._settled = False
         self.losses: deque[tuple[int, int]] = deque(maxlen=MAX_LOSSES)
         self.active = False
 
@@ -91,7 +87,6 @@ class Unwrapper:
         if not self.active and not candidates(frames):
             if frames:
                 self._take_losses(frames[-1].number)
-                self._handed_on = True
             return [frames]
         pieces: list[_Piece] = []
         ready: list[Frame] = []
@@ -105,11 +100,9 @@ class Unwrapper:
             carrier = self._parse(frame, *found)
             why = self._look_at_clock(frame, carrier)
             if why is not None:
-                self._handed_on = self._handed_on or bool(ready)
                 pieces += [self._order.put(ready) + self._order.flush(), self._step(frame, carrier, why)]
                 ready = []
             ready += self._recorded(frame, carrier)
-        self._handed_on = self._handed_on or bool(ready)
         return [*pieces, self._order.put(ready) if self.active else ready]
 
     def interrupt(self, broken: Break) -> list[_Piece]:
@@ -190,8 +183,6 @@ class Unwrapper:
     def _step(self, frame: Frame, carrier: Carrier, why: str) -> Break:
         """From this carrier on times are by another clock than before."""
         self._ledger.note("logger_clock_steps")
-        if self._steps_are_losses and self._handed_on:
-            self.losses.append((frame.number, 1))
         return Break(self._clocks.time(carrier.device, min(_times_ns(carrier))), frame.source, why)
 
     def _recorded(self, frame: Frame, carrier: Carrier) -> list[Frame]:

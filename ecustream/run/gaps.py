@@ -25,7 +25,7 @@ def split_at_gaps(
     was interrupted, and where lines were skipped because scoring could not keep up.
 
     Args:
-        lines: the next lines of a trace, at least one.
+        lines: the next lines of a trace.
         losses: frame number and count of frames lost before it, as in `CaptureReader`; those up to the last
             line are taken out.
         before_ns: time of the line before; 0 for none.
@@ -33,6 +33,8 @@ def split_at_gaps(
         breaks: (line number, why) of a live capture's interruptions up to the last line: lines with that
             number or a higher one came after it.
     """
+    if not lines:
+        return []
     lost: Counter[int] = Counter()
     # What a logger recorded is told in the order of its clock, which need not be that of its frames.
     highest = max(line.frame for line in lines) if losses else 0

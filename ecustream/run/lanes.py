@@ -43,6 +43,9 @@ class LineSource(Protocol):
     def __iter__(self) -> Iterator[list[Line]]:
         """The lines."""
 
+    def breaks_up_to(self, number: int) -> list[tuple[int, str]]:
+        """(number of the line after it, why) of interruptions up to that line; each is given once."""
+
     def close(self) -> None:
         """Read no more."""
 
@@ -154,8 +157,8 @@ class Lane:
         return pieces
 
     def _breaks_up_to(self, number: int) -> list[tuple[int, str]]:
-        """The breaks before the line with that number, to be told with it; only a live lane has any."""
-        return []
+        """The breaks before the line with that number, to be told with it."""
+        return self.source.breaks_up_to(number)
 
     def _read(self) -> None:
         held = 0

@@ -86,6 +86,14 @@ class LiveLines:
     def __iter__(self) -> Iterator[list[Line]]:
         return self._lines
 
+    def breaks_up_to(self, number: int) -> list[tuple[int, str]]:
+        """See `LineSource`."""
+        told = []
+        while self.breaks and self.breaks[0][0] <= number:
+            first, broken = self.breaks.popleft()
+            told.append((first, broken.why))
+        return told
+
     def due(self) -> list[Line]:
         """Lines whose turn it is although nothing newer came; the capture's beat asks for them."""
         reached = self.capture.reached
@@ -203,11 +211,8 @@ class LiveLane(Lane):
         return due, reached.time_ns if reached.breaks == self._breaks_taken else 0
 
     def _breaks_up_to(self, number: int) -> list[tuple[int, str]]:
-        breaks, told = self._live.breaks, []
-        while breaks and breaks[0][0] <= number:
-            first, broken = breaks.popleft()
-            self._breaks_taken += 1
-            told.append((first, broken.why))
+        told = super()._breaks_up_to(number)
+        self._breaks_taken += len(told)
         return told
 
     def _read(self) -> None:

@@ -35,6 +35,7 @@ class TraceLines:
 
     Attributes:
         losses: as in `CaptureReader`, and of loggers whose frames are in the trace; empty for a CSV trace.
+        breaks: (number of the next line, why) where the clock of a logger was set.
 
     Raises:
         InputError: the trace cannot be read at all.
@@ -57,6 +58,7 @@ class TraceLines:
         clock = clock or StageClock(enabled=False)
         self._file: CaptureReader | CsvTrace
         self.losses: deque[tuple[int, int]] = deque()
+        self.breaks: deque[tuple[int, str]] = deque()
         if is_csv_trace(path):
             self._file = csv = read_csv_lines(path, ledger, key)
             self._lines = _timed(csv, clock)
@@ -64,9 +66,9 @@ class TraceLines:
             decoder = PacketDecoder(ledger, layouts)
             builder = LineBuilder(ledger, names, key, state)
             self._file = capture = open_capture(path, ledger, source)
-            unwrapper = Unwrapper(ledger, capture.losses, loggers, steps_are_losses=True)
+            unwrapper = Unwrapper(ledger, capture.losses, loggers)
             self.losses = unwrapper.losses
-            self._lines = _decoded(capture, unwrapper, decoder, builder, clock)
+            self._lines = _decoded(capture, unwrapper, decoder, builder, self.breaks, clock)
 
     @property
     def damage(self) -> list[str]:
@@ -86,6 +88,13 @@ class TraceLines:
     def __iter__(self) -> Iterator[list[Line]]:
         return self._lines
 
+    def breaks_up_to(self, number: int) -> list[tuple[int, str]]:
+        """Those of `breaks` up to the line with that number; they are taken away."""
+        told = []
+        while self.breaks and self.breaks[0][0] <= number:
+            told.append(self.breaks.popleft())
+        return told
+
     def close(self) -> None:
         """Close the file; fragments that wait for their rest are counted as incomplete."""
         if isinstance(self._lines, Generator):
@@ -98,6 +107,7 @@ def _decoded(
     unwrapper: Unwrapper,
     decoder: PacketDecoder,
     builder: LineBuilder,
+    breaks: deque[tuple[int, str]],
     clock: StageClock,
 ) -> Iterator[list[Line]]:
     batches = iter(capture)
@@ -113,6 +123,8 @@ def _decoded(
                 for piece in unwrapper.unwrap(frames):
                     if isinstance(piece, Break):
                         builder.forget()
+                        if builder.count:
+                            breaks.append((builder.count, piece.why))
                     else:
                         lines += builder.build(decoder.decode(piece))
             yield lines

@@ -34,10 +34,10 @@ FRAME = pdu_frame(1)
 class Bench:
     """An unwrapper; what goes in is entered as by a reader, what comes out is ended by a decoder."""
 
-    def __init__(self, buses: dict[str, str] | None = None, *, steps_are_losses: bool = False) -> None:
+    def __init__(self, buses: dict[str, str] | None = None) -> None:
         self.ledger = Ledger()
         self.capture_losses: deque[tuple[int, int]] = deque()
-        self.unwrapper = Unwrapper(self.ledger, self.capture_losses, buses, steps_are_losses=steps_are_losses)
+        self.unwrapper = Unwrapper(self.ledger, self.capture_losses, buses)
         self.decoder = PacketDecoder(self.ledger)
         self.frames: list[Frame] = []
         self.breaks: list[Break] = []
@@ -260,8 +260,8 @@ def test_a_logger_by_another_clock(ahead_ns: int) -> None:
 
 
 def test_a_clock_step_parts_the_frames() -> None:
-    """What waited comes before it; where nobody takes breaks, it is a loss, but not at the very beginning."""
-    bench = Bench(steps_are_losses=True)
+    """What waited comes before it, what comes after it does not wait for that."""
+    bench = Bench()
     carriers = [
         tecmp(one(5 * S)),
         tecmp(one(5 * S + MS), 1),
@@ -270,7 +270,7 @@ def test_a_clock_step_parts_the_frames() -> None:
     ]
     bench.put(captured(carriers))
     assert len(bench.breaks) == 2
-    assert bench.losses == [(3, 1)]
+    assert bench.losses == []
     assert [frame.time_ns for frame in bench.frames] == [5 * S, 5 * S + MS]
     bench.end()
     assert [frame.time_ns for frame in bench.frames[2:]] == [START_NS, START_NS + MS]
@@ -348,12 +348,10 @@ def noisy_frames(draw: st.DrawFn) -> bytes:
 
 
 @settings(max_examples=150)
-@given(st.lists(st.lists(noisy_frames(), max_size=5), max_size=6), st.booleans())
-def test_damage_never_raises_and_the_books_balance(
-    batches: list[list[bytes]], steps_are_losses: bool
-) -> None:
+@given(st.lists(st.lists(noisy_frames(), max_size=5), max_size=6))
+def test_damage_never_raises_and_the_books_balance(batches: list[list[bytes]]) -> None:
     """Whatever comes; and everything that is handed on has a time that fits."""
-    bench = Bench(steps_are_losses=steps_are_losses)
+    bench = Bench()
     number = 1
     for i, batch in enumerate(batches):
         bench.put(captured(batch, START_NS + i * S, number=number))

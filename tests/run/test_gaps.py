@@ -55,3 +55,10 @@ def test_a_loss_among_recorded_frames() -> None:
     ahead = deque([(5, 1)])
     assert told(recorded[:4], ahead, 0) == []
     assert ahead
+
+
+def test_no_lines() -> None:
+    """A batch of frames without a line in them is no piece, and takes nothing out."""
+    losses = deque([(1, 1)])
+    assert split_at_gaps([], losses, 0) == []
+    assert losses

@@ -42,6 +42,10 @@ class Source:
         if self._error is not None:
             raise self._error
 
+    def breaks_up_to(self, number: int) -> list[tuple[int, str]]:
+        """There are none."""
+        return []
+
     def close(self) -> None:
         """Remember it."""
         self.closed = True

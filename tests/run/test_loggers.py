@@ -109,7 +109,7 @@ def test_a_trace_that_is_not_read_to_its_end(clean_trace: Path, tmp_path: Path) 
 
 
 def test_losses_and_clock_steps_of_a_trace(tmp_path: Path) -> None:
-    """They become losses of the trace, and no delta time reaches over a step."""
+    """They are told each by itself, and no delta time reaches over a step."""
     path = tmp_path / "logger.pcap"
     start_ns = 1_700_000_000 * S
     with path.open("wb") as file:
@@ -121,7 +121,12 @@ def test_losses_and_clock_steps_of_a_trace(tmp_path: Path) -> None:
             file.write(pcap_record(Frame(1, start_ns + i * 10 * MS, "", 1, data, len(data))))
     with closing(TraceLines(path, Ledger())) as lines:
         found = [line for batch in lines for line in batch]
-        assert list(lines.losses) == [(41, 3), (71, 1)]
+        assert list(lines.losses) == [(41, 3)]
+        assert lines.breaks_up_to(69) == []
+        ((number, why),) = lines.breaks_up_to(70)
+        assert number == 70
+        assert "clock" in why
+        assert lines.breaks_up_to(99) == []
     assert [line.frame for line in found if line.delta_ns is None] == [1, 71]
     assert {line.delta_ns for line in found if line.delta_ns is not None} == {10 * MS}
 
