@@ -166,10 +166,14 @@ def run(
             )
             if hangups:
                 work.reload()
-        shown = not quiet and (not service or sys.stderr.isatty())
+        # A bar and a log do not share a terminal.
+        shown = not quiet and not service
         with WorkProgress("scoring", work.total_bytes, shown=shown) as progress:
             show.append(progress.update)
             summary = work.execute()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # It is over; what is left is to say how it was.
+            signal.signal(number, signal.SIG_IGN)
     console = Console(stderr=events == "-")
     if not console.is_terminal:
         # A file or a pipe gets whole lines, to be searched.

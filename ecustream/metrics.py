@@ -13,6 +13,12 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _END = re.compile(r"([^{]*)\{(.*)\}", re.DOTALL)
 
 Labels = dict[str, str]
+_FROM_THE_START: dict[str, dict[str, int]] = {
+    "frames": {"kernel_dropped": 0},
+    "lines": {"overwritten{backlog}": 0, "unscored{no_model}": 0},
+    "events": {"dropped{log_failed}": 0, "dropped{socket_failed}": 0},
+    "notes": {"capture_outages": 0},
+}
 
 
 class _Family(NamedTuple):
@@ -62,11 +68,13 @@ def _run(status: Status, stalls: Mapping[str, bool]) -> Iterable[_Family]:
 
 def _ledger(ledger: Mapping[str, Mapping[str, int]]) -> Iterable[_Family]:
     for book in BOOKS:
-        ends = dict(ledger.get(book, {}))
+        # What an alert asks for is there from the start: the rise of a series that is new is seen by nobody.
+        ends = _FROM_THE_START.get(book, {}) | dict(ledger.get(book, {}))
         yield _counter(f"{book}_entered_total", f"All {book} that came in.", ends.pop("entered", 0))
         samples = [(_end_labels(end), count) for end, count in ends.items()]
         yield _Family(f"{book}_total", "counter", f"The {book}, by how they ended.", samples)
-    notes = [({"note": note}, count) for note, count in ledger.get("notes", {}).items()]
+    told = _FROM_THE_START["notes"] | dict(ledger.get("notes", {}))
+    notes = [({"note": note}, count) for note, count in told.items()]
     yield _Family("notes_total", "counter", "Circumstances worth telling.", notes)
 
 

@@ -39,7 +39,8 @@ class MetricsServer:
             self._server = _Server(("127.0.0.1", port), Handler)
         except OSError as error:
             raise OutputError(
-                f"the metrics' port {port} cannot be bound: {error.strerror}; give another one"
+                f"metrics.port: 127.0.0.1:{port} cannot be bound: {error.strerror}; "
+                "`ss -ltnp` says by whom it is used"
             ) from error
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(

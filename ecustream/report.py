@@ -1,5 +1,7 @@
 """The summary of a run in the terminal: PDUs, episodes, ledger."""
 
+from datetime import UTC, datetime
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,14 +23,16 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     The PDUs with episodes come first.
     """
     traces = summary.traces if isinstance(summary, Outcome) else {}
+    # The times of a trace count from its beginning; an interface has none, and its episodes bear UTC.
+    live = isinstance(summary, Outcome) and bool(summary.interfaces)
     if len(traces) > 1:
         for trace, part in traces.items():
             console.print(trace, style="bold", markup=False, highlight=False)
-            _print_seen(part, console)
+            _print_seen(part, console, live=live)
             _print_counts(part, "", console)
             console.print()
     else:
-        _print_seen(summary, console)
+        _print_seen(summary, console, live=live)
     if isinstance(summary, Outcome) and summary.interfaces:
         console.print(f"captured on {', '.join(summary.interfaces)}", highlight=False, markup=False)
     if summary.interrupted:
@@ -48,7 +52,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     console.print("the ledger balances" if summary.ledger.balanced() else "THE LEDGER DOES NOT BALANCE")
 
 
-def _print_seen(summary: RunSummary, console: Console) -> None:
+def _print_seen(summary: RunSummary, console: Console, *, live: bool) -> None:
     pdus = sorted(_titled(summary), key=lambda row: (-row[1].episodes, -row[1].worst_nats, row[0]))
     shown = pdus[: max(_MOST_ROWS, sum(pdu.episodes > 0 for _, pdu in pdus))]
     console.print(_table(shown))
@@ -56,8 +60,10 @@ def _print_seen(summary: RunSummary, console: Console) -> None:
         console.print(f"and {len(pdus) - len(shown)} more PDUs without an episode")
     most = _MOST_EPISODES if console.is_terminal else len(summary.ended)
     for episode in sorted(summary.ended)[:most]:
-        after_s = (episode.start_ns - summary.first_ns) / 1e9
-        console.print(f"{after_s:10.3f} s  {episode.kind}: {episode.reason}", markup=False, highlight=False)
+        when = f"{(episode.start_ns - summary.first_ns) / 1e9:10.3f} s"
+        if live:
+            when = datetime.fromtimestamp(episode.start_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        console.print(f"{when}  {episode.kind}: {episode.reason}", markup=False, highlight=False)
     if summary.episodes.total() > most:
         console.print(f"and more episodes, {summary.episodes.total()} in all; --events FILE has them")
 
@@ -94,4 +100,6 @@ def _worst(pdu: PduSummary) -> str:
     what = pdu.worst_reason.split(";", 1)[0]
     if not what or what.startswith(f"{pdu.name} "):
         return what.removeprefix(f"{pdu.name} ")
+    if what.startswith("nothing "):
+        return f"with all of {pdu.source}"
     return f"with {what.split(' ', 1)[0]}"

@@ -1,7 +1,6 @@
 """Wires the stages of a run together; owns its threads, its clock and its end."""
 
 import gc
-import hashlib
 import secrets
 import threading
 import time
@@ -9,15 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec.structs import replace
-
 from ecustream.config import Config
 from ecustream.errors import BundleError, ConfigError, EcustreamError
 from ecustream.knowledge import calibration_of
 from ecustream.ledger import Ledger
 from ecustream.publish.messages import State
 from ecustream.run.batching import Batcher
+from ecustream.run.identity import run_id
 from ecustream.run.intake import Intake
 from ecustream.run.judging import Judging
 from ecustream.run.live_lanes import open_live_lanes
@@ -128,7 +125,7 @@ class Run:
         self._events_ledger = Ledger()
         self._cycles = {pdu.key: pdu.cycle_ns for pdu in calibration.pdus}
         names = [lane.name for lane in self._lanes]
-        run = secrets.token_hex(8) if self._live else _run_id(config, self._traces, names, self._files)
+        run = secrets.token_hex(8) if self._live else run_id(config, self._traces, names, self._files)
         self._summary = Outcome(run, Ledger(), self._cycles, problems=problems, interfaces=interfaces)
         self._tracks: list[Track] = []
         self._succession: Succession | None = None
@@ -249,6 +246,8 @@ class Run:
         for lane in self._lanes:
             lane.go()
         self._supervisor.ready(self._stages())
+        if self._live:
+            self._say("info", self._begun())
         judging.begin(time.time_ns())
         try:
             self._score_all(judging, self._succession, started)
@@ -300,6 +299,18 @@ class Run:
                     recent_lines=_RECENT_LINES if self._timed else 0,
                 )
             )
+
+    def _begun(self) -> str:
+        """What is captured, and where its events are, for the log."""
+        names = ", ".join(
+            lane.name if lane.bus == lane.name else f"{lane.name} as {lane.bus}" for lane in self._lanes
+        )
+        places = [f"events on {self.pub_url}" if self.pub_url else "no event socket"]
+        if self._config.publish.enabled and self._config.publish.journal is not None:
+            places.append(f"journal {self._config.publish.journal}")
+        if self._supervisor.metrics_port is not None:
+            places.append(f"metrics on 127.0.0.1:{self._supervisor.metrics_port}")
+        return f"capturing on {names} with {self._model}; {', '.join(places)}"
 
     def _stages(self) -> list[str]:
         """The stages that must go on; where capture waits for room, it may stand still."""
@@ -371,22 +382,3 @@ class Run:
             status = self._reporter.status(state, self._tracks, ledger, self._outputs, overload, trouble)
             self._outputs.status(status, self._reporter.pdus(self._tracks))
         self._supervisor.status(status)
-
-
-def _run_id(config: Config, traces: Sequence[Path], names: Sequence[str], files: BundleFiles) -> str:
-    """Derived from traces, bundle and configuration, so that an offline run can be repeated to the byte."""
-    # Where the bundle lies does not matter, but what is in it.
-    config = replace(config, scoring=replace(config.scoring, model=None))
-    digest = hashlib.sha256(msgspec.json.encode(config))
-    digest.update(msgspec.json.encode(files.info.sha256))
-    if len(names) > 1:
-        # Then they stand in the events.
-        digest.update(msgspec.json.encode(names))
-    for trace in traces:
-        if trace.is_file():
-            digest.update(str(trace.stat().st_size).encode())
-            with trace.open("rb") as file:
-                digest.update(file.read(1 << 20))
-        else:
-            digest.update(str(time.time_ns()).encode())
-    return digest.hexdigest()[:16]

@@ -84,7 +84,7 @@ def test_says_nothing_of_the_interpreter(server: MetricsServer) -> None:
 
 def test_a_port_in_use(server: MetricsServer) -> None:
     """One sentence that names it."""
-    with pytest.raises(OutputError, match=f"the metrics' port {server.port} cannot be bound"):
+    with pytest.raises(OutputError, match=rf"metrics\.port: 127\.0\.0\.1:{server.port} cannot be bound"):
         MetricsServer(server.port, lambda: "", lambda: None)
 
 

@@ -149,6 +149,11 @@ class LiveCapture:
                 self.reached = Reached(before_ns - MARGIN_NS, breaks)
         if self._ring is not None:
             yield from self._rest(self._ring)
+        if self._ailment is not None:
+            lasted = duration(time.monotonic_ns() - self._ailing_since_ns)
+            self._ledger.note("capture_outages")
+            why = f"interface {self.interface} was {self._ailment} at the end, for {lasted} by then"
+            yield self._break(self._clocks.wall_ns, why)
 
     # Frames.
 

@@ -136,11 +136,14 @@ def _interface(name: str, config: Config, clock: ClockFacts, *, may_capture: boo
 
 def _places(config: Config) -> Iterator[Finding]:
     publish = config.publish
+    if config.metrics.port:
+        url = f"tcp://127.0.0.1:{config.metrics.port}"
+        yield judge_address("metrics.port", url, address_trouble(url, "metrics.port", publish))
     if not publish.enabled:
         yield ok("sockets", "there are none: publish.enabled is false")
         return
-    for option, url in (("--pub", publish.pub), ("--reply", publish.reply)):
-        yield judge_address(option, url, address_trouble(url, option, publish))
+    for key, url in (("publish.pub", publish.pub), ("publish.reply", publish.reply)):
+        yield judge_address(key, url, address_trouble(url, key, publish))
     if publish.journal is not None:
         yield judge_journal(read_folder(Path(publish.journal)), publish.journal_max_bytes)
 

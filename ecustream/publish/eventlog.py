@@ -1,6 +1,7 @@
 """Events as JSON lines in a file or on standard output, the same objects as on the socket."""
 
 import errno
+import fcntl
 import io
 import os
 import sys
@@ -29,10 +30,10 @@ class EventLog:
     Args:
         path: a file, or `-` for standard output.
         append: whether to go on at the end of a file instead of replacing it; an event that a crash has left
-            there half written is cut off.
+            there half written is cut off. A file with anything but events is refused then.
 
     Raises:
-        OutputError: the file cannot be opened for writing.
+        OutputError: the file cannot be opened for writing, or another log writes to it.
     """
 
     def __init__(self, path: str | Path, *, append: bool = False) -> None:
@@ -46,11 +47,11 @@ class EventLog:
         self._closes = str(path) != "-"
         if not self._closes:
             self._file = _standard_output()
-        elif append and Path(path).is_file():
-            self._file = _open_for_appending(Path(path))
-            self._good_bytes = self._file.tell()
+        elif Path(path).exists() and not Path(path).is_file():
+            self._file = open_for_writing(path)  # a pipe
         else:
-            self._file = open_for_writing(path)
+            self._file = _open_own(Path(path), append=append)
+            self._good_bytes = self._file.tell()
 
     def write(self, event: Event) -> bool:
         """Writes one event; returns whether its whole line was written."""
@@ -121,26 +122,47 @@ def open_for_writing(path: str | Path) -> io.FileIO:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _open_for_appending(path: Path) -> io.FileIO:
-    """A file at its end, without an event that stands there half written.
+def _open_own(path: Path, *, append: bool) -> io.FileIO:
+    """A file that nobody else writes to: emptied, or at its end and without an event that is half written.
 
     Raises:
         OutputError: with the path and the reason.
     """
     try:
         file = open(path, "ab+", buffering=0)  # noqa: SIM115 - the log closes it
-        size = file.seek(0, io.SEEK_END)
-        file.seek(max(0, size - _LONGEST_EVENT_BYTES))
-        # Only what is one of ours: it may be that another file was named by mistake.
-        rest = (file.read() or b"").rpartition(b"\n")[2]
-        if rest and (rest.startswith(_EVENT_BEGINS) or _EVENT_BEGINS.startswith(rest)):
-            file.truncate(size - len(rest))
-        elif rest:
-            file.write(b"\n")
-        file.seek(0, io.SEEK_END)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    try:
+        _lock(file, path)
+        if not append:
+            file.truncate(0)
+        _cut_torn_end(file, path)
+    except OSError as error:
+        file.close()
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
+    except OutputError:
+        file.close()
+        raise
     return file
+
+
+def _lock(file: io.FileIO, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OutputError(f"{path}: another ecustream writes to it; give --events another file") from None
+
+
+def _cut_torn_end(file: io.FileIO, path: Path) -> None:
+    file.seek(0)
+    begins = file.read(len(_EVENT_BEGINS)) or b""
+    if not _EVENT_BEGINS.startswith(begins):
+        raise OutputError(f"{path}: is there and holds no events; give --events another file")
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - _LONGEST_EVENT_BYTES))
+    rest = (file.read() or b"").rpartition(b"\n")[2]
+    file.truncate(size - len(rest))
+    file.seek(0, io.SEEK_END)
 
 
 def _standard_output() -> BinaryIO:

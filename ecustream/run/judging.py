@@ -69,7 +69,8 @@ class Judging:
             taken = self._intake.take(timeout_ns)
         for track, part, at in zip(self._tracks, taken, reached, strict=True):
             if part.empty:
-                breaks, passed_ns = track.lane.passed(at)
+                # A break may be the last that comes.
+                breaks, passed_ns = track.lane.passed(track.lane.reached if part.ended else at)
                 for broken in breaks:
                     self._outputs.emit(track.interrupt(broken))
                 self._outputs.emit(track.finish() if part.ended else track.idle(passed_ns))
@@ -79,6 +80,8 @@ class Judging:
     def finish(self) -> None:
         """The lanes have ended."""
         for track in self._tracks:
+            for broken in track.lane.passed(track.lane.reached)[0]:
+                self._outputs.emit(track.interrupt(broken))
             self._outputs.emit(track.finish())
 
     def foreign(self) -> list[str]:

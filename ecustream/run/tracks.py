@@ -234,18 +234,27 @@ class Track:
             self.known = True
             return None
         whose = "" if self.trace is None else f" of {self.trace}"
+        seen = f"it knows {100 * known_share:.0f} % of the first {judged} lines{whose}"
+        if (bus := self._other_bus()) is not None:
+            return f"{self._model}: {seen}, but would if their bus were called {bus}: give --source {bus}"
         return (
-            f"{self._model}: was made for another vehicle: it knows {100 * known_share:.0f} % of the "
-            f"first {judged} lines{whose}{self._other_buses()}; fit one with `python -m training fit`, "
+            f"{self._model}: was made for another vehicle: {seen}; fit one with `python -m training fit`, "
             "or check --names and --source"
         )
 
-    def _other_buses(self) -> str:
-        known = {pdu.source for pdu in self._calibration.pdus}
-        seen = {pdu.source for pdu in self.summary.pdus.values()}
-        if seen <= known:
-            return ""
-        return f", and the bus {', '.join(sorted(known))} where the trace has {', '.join(sorted(seen))}"
+    def _other_bus(self) -> str | None:
+        """A bus of the bundle by whose name most lines would be known; None where there is none."""
+        known = {pdu.key for pdu in self._calibration.pdus}
+        seen = self.summary.pdus
+        for bus in sorted({pdu.source for pdu in self._calibration.pdus}):
+            by_that = sum(
+                pdu.lines
+                for key, pdu in seen.items()
+                if key.replace(f"|{pdu.source}|", f"|{bus}|", 1) in known
+            )
+            if 2 * by_that > sum(pdu.lines for pdu in seen.values()):
+                return bus
+        return None
 
 
 def _without_model(lines: list[Line]) -> ScoreBlock:

@@ -96,6 +96,9 @@ def read_bundle(path: Path) -> BundleFiles:
     Raises:
         BundleError: it is missing, damaged, or of another format version; the sentence names the file.
     """
+    if not path.is_dir():
+        link = f": it is a link to {path.readlink()}, which does not exist" if path.is_symlink() else ""
+        raise BundleError(f"{path}: not a bundle: there is no such folder{link}")
     try:
         info = msgspec.json.decode((path / "bundle.json").read_bytes(), type=BundleInfo)
     except OSError as error:

@@ -266,3 +266,15 @@ def test_down_from_the_beginning(backend: Backend) -> None:
     assert [type(piece) for piece in pieces][:2] == [Break, list]
     assert sum(len(piece) for piece in pieces[1:]) == 5
     assert said[-2] == "interface b0 is down; capture goes on when it is back"
+
+
+def test_down_at_the_end() -> None:
+    """An outage that is not over is told and counted as well."""
+    reader = Reader()
+    send(SENT[:10])
+    wait_for(lambda: len(reader.frames) == 10)
+    ip("link set b0 down")
+    wait_for(lambda: reader.capture.trouble)
+    reader.stop()
+    assert [broken.why.split(",")[0] for broken in reader.breaks] == ["interface b0 was down at the end"]
+    assert reader.ledger.notes["capture_outages"] == 1

@@ -75,7 +75,7 @@ def test_event_log_lines_are_there_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, 20, 30, 200])
 def test_event_log_goes_on_after_a_crash(tmp_path: Path, cut: int) -> None:
-    """The events before stay, the half one is cut off; another half line is left as it is."""
+    """The events before stay, the half one is cut off; what holds something else is refused."""
     path = tmp_path / "events.jsonl"
     first = EventLog(path, append=True)
     assert first.write(make_event(1))
@@ -88,10 +88,22 @@ def test_event_log_goes_on_after_a_crash(tmp_path: Path, cut: int) -> None:
     log.close()
     assert path.read_bytes() == whole + encode(make_event(3)) + b"\n"
     path.write_bytes(b"notes of mine")
-    log = EventLog(path, append=True)
+    with pytest.raises(OutputError, match="is there and holds no events; give --events another file"):
+        EventLog(path, append=True)
+    assert path.read_bytes() == b"notes of mine"
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_event_log_of_two(tmp_path: Path, append: bool) -> None:
+    """Two runs on one file would write over each other: the second is refused, and changes nothing."""
+    path = tmp_path / "events.jsonl"
+    log = EventLog(path)
     assert log.write(make_event(1))
+    with pytest.raises(OutputError, match="another ecustream writes to it"):
+        EventLog(path, append=append)
+    assert path.read_bytes() == encode(make_event(1)) + b"\n"
     log.close()
-    assert path.read_bytes() == b"notes of mine\n" + whole
+    EventLog(path, append=append).close()
 
 
 def test_event_log_on_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

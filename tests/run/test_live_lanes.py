@@ -249,6 +249,25 @@ class TestRun:
         silence = next(event for event in events if event.kind == "silence")
         assert step.time_ns <= silence.start_ns <= silence.decided_ns < step.time_ns + 10 * S
 
+    def test_a_break_at_the_very_end(
+        self, clean_trace: Path, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is told although nothing follows, also one that comes after the stop."""
+        frames = frames_of(clean_trace)[:3000]
+        broken = Break(
+            frames[-1].time_ns + S // 1000, "b0", "interface b0 was down at the end, for 5 s by then"
+        )
+
+        class Late(Played):
+            def __iter__(self) -> Iterator[list[Frame] | Break]:
+                yield from super().__iter__()
+                self.reached = Reached(0, self.reached.breaks + 1)
+                yield broken
+
+        monkeypatch.setattr("tests.run.test_live_lanes.Played", Late)
+        _, events, _ = play(batches(frames), bundle_path, tmp_path, monkeypatch)
+        assert [event.reason for event in events if event.kind == "capture_gap"] == [broken.why] * 2
+
     def test_silence_is_told_without_a_line(
         self, clean_trace: Path, bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -140,7 +140,8 @@ def test_an_outage_is_a_gap_and_a_state(traffic: list[Frame], bundle_path: Path,
     events = [json.loads(line) for line in service.events.read_text().splitlines()]
     gaps = [event for event in events if event["kind"] == "capture_gap" and event["phase"] == "open"]
     assert [gap["reason"].split(" for ")[0] for gap in gaps] == ["interface b0 was down"]
-    records = [json.loads(line) for line in errors.splitlines()]
+    begun, *records = [json.loads(line) for line in errors.splitlines()]
+    assert (begun["level"], begun["event"].split(" with ")[0]) == ("info", "capturing on b0 as ETH1")
     assert [(record["level"], record["event"].split(" for ")[0]) for record in records] == [
         ("warning", "interface b0 is down; capture goes on when it is back"),
         ("warning", "interface b0 was down"),
@@ -174,7 +175,7 @@ def test_a_reload_loses_nothing(traffic: list[Frame], bundle_path: Path, tmp_pat
         code, out, errors = service.stop()
         wait_until_told(manager, b"STOPPING=1")
     assert code == 0, errors
-    first, second = [json.loads(line) for line in errors.splitlines()]
+    _, first, second = [json.loads(line) for line in errors.splitlines()]
     assert (first["level"], first["event"]) == ("info", f"{bundle}: the bundle was replaced")
     assert second["level"] == "error"
     assert second["event"].startswith(f"the bundle was not replaced: {bundle}: model.safetensors")

@@ -9,15 +9,15 @@ _LEAST_FREE_BYTES = 10_000_000
 _MB = 1_000_000
 
 
-def judge_address(option: str, url: str, trouble: str | None) -> Finding:
-    """Whether an event socket can be bound; `option` is that of `run`, `--pub` or `--reply`."""
-    check = f"socket {option}"
+def judge_address(key: str, url: str, trouble: str | None) -> Finding:
+    """Whether a socket can be bound; `key` is that of the configuration, such as `publish.pub`."""
+    check = f"socket {key}"
     if trouble is None:
         return ok(check, f"{url} is free")
     if "in use" in trouble:
-        other = f"`ss -ltnp` says by whom; end it, or give {option} another address"
+        other = f"`ss -ltnp` says by whom; end it, or set {key} to another one"
         return problem(check, f"{url} is in use; another ecustream may be running", other)
-    return problem(check, trouble, f"give {option} (publish.{option.lstrip('-')}) another address")
+    return problem(check, trouble, f"set {key} to another one")
 
 
 def judge_journal(facts: FolderFacts, most_bytes: int) -> Finding:

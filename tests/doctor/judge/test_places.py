@@ -15,7 +15,9 @@ def test_address() -> None:
     assert judge_address("--pub", "tcp://127.0.0.1:5556", None).level == "ok"
     used = judge_address("--reply", "tcp://127.0.0.1:5557", "tcp://127.0.0.1:5557 is in use; is another …")
     assert (used.level, "--reply" in (used.advice or "")) == ("problem", True)
-    wrong = judge_address("--pub", "ipc:///none/pub", "ipc:///none/pub cannot be bound: there is no folder")
+    wrong = judge_address(
+        "publish.pub", "ipc:///none/pub", "ipc:///none/pub cannot be bound: there is no folder"
+    )
     assert (wrong.level, "publish.pub" in (wrong.advice or "")) == ("problem", True)
 
 
