@@ -84,7 +84,10 @@ def test_the_ledger() -> None:
     assert sum(value for (name, _), value in samples.items() if name == "ecustream_frames_total") == 12
     assert samples["ecustream_notes_total", (("note", "time_backwards"),)] == 3
     assert kinds["ecustream_frames_total"] == "counter"
-    assert "ecustream_lines_total" not in kinds, "a metric without a sample is left out"
+    # What alerts ask for is there before it has happened once.
+    assert samples["ecustream_frames_total", (("end", "kernel_dropped"),)] == 0
+    assert samples["ecustream_notes_total", (("note", "capture_outages"),)] == 0
+    assert "ecustream_pdus_total" not in kinds, "a metric without a sample is left out"
 
 
 def test_the_run() -> None:

@@ -21,6 +21,7 @@ from tests.capture.capture_files import block, option
 from tests.running import OFFLINE, run_offline, spans
 from training.labels import read_labels
 from training.metrics import match
+from training.simulate import draw_vehicle, write_trace
 
 
 def config(**keys: Any) -> Config:
@@ -302,7 +303,18 @@ class TestBadInput:
 
     def test_bundle_of_another_vehicle(self, clean_trace: Path, bundle_path: Path, tmp_path: Path) -> None:
         """Traffic that the bundle does not know is refused with the share that it knows."""
-        with pytest.raises(BundleError, match="another vehicle"):
+        trace = tmp_path / "other.pcapng"
+        write_trace(draw_vehicle("bench", seed=77), trace, seconds=3, drive=1)
+        with pytest.raises(
+            BundleError, match=r"another vehicle: it knows \d % of the first \d+ lines; fit one"
+        ):
+            Run(config(), trace, bundle_path).execute()
+
+    def test_bus_of_another_name(self, clean_trace: Path, bundle_path: Path) -> None:
+        """Traffic that the bundle would know under another bus name: the sentence says under which."""
+        with pytest.raises(
+            BundleError, match=r"it knows 0 % of the first \d+ lines, .*: give --source ETH1$"
+        ):
             Run(config(input__source="ETH9"), clean_trace, bundle_path).execute()
 
     def test_damaged_bundle(self, clean_trace: Path, bundle_path: Path, tmp_path: Path) -> None:

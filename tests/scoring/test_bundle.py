@@ -184,8 +184,11 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     """Nothing, a file, an empty folder: each one a sentence."""
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
-    for name in ("nothing", "file", "empty"):
-        assert "not a bundle: bundle.json" in refusal(tmp_path / name)
+    (tmp_path / "link").symlink_to("away")
+    for name in ("nothing", "file"):
+        assert refusal(tmp_path / name).endswith(f"{name}: not a bundle: there is no such folder")
+    assert refusal(tmp_path / "link").endswith(": it is a link to away, which does not exist")
+    assert "not a bundle: bundle.json" in refusal(tmp_path / "empty")
 
 
 def test_an_unknown_tokenizer_is_refused(tmp_path: Path) -> None:
