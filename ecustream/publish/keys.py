@@ -90,6 +90,8 @@ def read_allowed(path: str | Path) -> frozenset[bytes]:
 
 def _read(path: Path, what: str) -> list[bytes]:
     """The keys of a file; says never what a malformed line holds, which may be a secret."""
+    if path.suffix == {"public": SECRET, "secret": PUBLIC}[what]:
+        raise ConfigError(f"{path}: is the other key of the pair by its name; here belongs the {what} one")
     try:
         with path.open("rb") as file:
             lines = file.read(MAX_FILE_BYTES).splitlines()

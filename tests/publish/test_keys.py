@@ -104,3 +104,12 @@ def test_a_list_without_a_key(tmp_path: Path) -> None:
         read_allowed(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="no public key, so nobody could connect"):
         read_allowed(os.devnull)
+
+
+def test_the_wrong_key_of_a_pair(tmp_path: Path) -> None:
+    """A key that is given in the place of the other one would let nobody in, and say nothing."""
+    secret, public = make_pair("bench", tmp_path)
+    with pytest.raises(ConfigError, match=r"bench\.secret: is the other key of the pair .* the public one"):
+        read_public(secret)
+    with pytest.raises(ConfigError, match=r"bench\.public: is the other key of the pair .* the secret one"):
+        read_secret(public)
