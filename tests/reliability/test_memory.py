@@ -1,6 +1,5 @@
 """What a process holds, and the slope of it."""
 
-import os
 import subprocess
 import sys
 import time
@@ -32,22 +31,40 @@ def test_median_slope_sees_a_leak_and_no_step() -> None:
     assert 55 < median_slope_per_h(leak) < 130
 
 
+LEAKING = """
+import os, threading
+print("begun", flush=True)
+input()
+files = [open(os.devnull) for _ in range(5)]
+memory = bytearray(os.urandom(20 << 20))
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print("leaked", flush=True)
+input()
+"""
+
+
 @needs_proc
 def test_a_leak_is_seen() -> None:
     """Memory that is touched, files that are opened and threads that are started are seen."""
-    before = holding(os.getpid())
-    files = [open(os.devnull) for _ in range(5)]  # noqa: SIM115 - they stay open on purpose
-    memory = bytearray(os.urandom(20 << 20))
-    with sampled(os.getpid(), 0.01) as samples:
-        while len(samples()) < 3:
-            time.sleep(0.01)
-        during = samples()[-1]
-    assert during.descriptors >= before.descriptors + 5
+    # In a process of its own: this one has memory to give that it has touched before.
+    with subprocess.Popen(
+        [sys.executable, "-c", LEAKING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        before = holding(process.pid)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "leaked\n"
+        with sampled(process.pid, 0.01) as samples:
+            while len(samples()) < 3:
+                time.sleep(0.01)
+            during = samples()[-1]
+        process.stdin.write("\n")
+    assert during.descriptors == before.descriptors + 5
     assert during.rss_mib > before.rss_mib + 15
     assert during.threads == before.threads + 1
-    assert len(memory) > len(files)
-    for file in files:
-        file.close()
 
 
 @needs_proc
