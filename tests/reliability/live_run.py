@@ -24,7 +24,7 @@ class LiveRun:
     """The run, and what there is of it after its end.
 
     Attributes:
-        said: the sentences that it told.
+        said: the sentences that it told, but for those at level `info`.
         outcome: None before the end.
     """
 
@@ -40,7 +40,7 @@ class LiveRun:
             DEMO_BUNDLE,
             interfaces=["b0"],
             events=str(events),
-            say=lambda level, sentence: self.said.append(sentence),
+            say=lambda level, sentence: self.said.append(sentence) if level != "info" else None,
         )
         self._thread = threading.Thread(target=self._execute, name="scoring")
         self._thread.start()
