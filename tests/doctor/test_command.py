@@ -102,7 +102,7 @@ class TestMachine:
     def test_everything_is_looked_at(self, tmp_path: Path) -> None:
         """Without interface and bundle all else is still looked at."""
         found = look(tmp_path)
-        for check in ("cores", "governor", "memory", "clock", "clock source", "GPU", "socket --pub"):
+        for check in ("cores", "governor", "memory", "clock", "clock source", "GPU", "socket publish.pub"):
             assert (None, check) in found
         assert found[None, "bundle"].level == "problem"
         assert found[None, "bundle and traffic"].level == "not checked"
@@ -113,7 +113,7 @@ class TestMachine:
         found = look(tmp_path, config=path)
         assert found[None, "configuration"].level == "problem"
         assert "capture.ring_mib is 0" in found[None, "configuration"].says
-        assert Config().publish.pub in found[None, "socket --pub"].says
+        assert Config().publish.pub in found[None, "socket publish.pub"].says
         path.write_text('[input.layouts]\n"42557" = "nonsense"\n')
         assert "input.layouts" in look(tmp_path, config=path)[None, "configuration"].says
         path.write_text('[input]\nnames = "missing.csv"\n')
@@ -126,10 +126,13 @@ class TestMachine:
             other.listen()
             config = tmp_path / "used.toml"
             port = other.getsockname()[1]
-            config.write_text(f'[publish]\npub = "tcp://127.0.0.1:{port}"\njournal = "journal"\n')
+            config.write_text(
+                f'[publish]\npub = "tcp://127.0.0.1:{port}"\njournal = "journal"\n[metrics]\nport = {port}\n'
+            )
             assert load_config(config).publish.journal == str(tmp_path / "journal")
             found = look(tmp_path, config=config)
-        assert found[None, "socket --pub"].level == "problem"
+        assert found[None, "socket publish.pub"].level == "problem"
+        assert found[None, "socket metrics.port"].level == "problem"
         assert found[None, "journal"].level == "ok"
         assert not (tmp_path / "journal").exists()
         config.write_text("[publish]\nenabled = false\n")
