@@ -15,10 +15,31 @@ from ecustream.run.source import TraceLines
 from ecustream.scoring.manifest import BundleInfo
 from ecustream.stages import StageClock
 
-__all__ = ["open_lanes", "refuse_if_empty", "trace_names"]
+__all__ = ["open_lanes", "open_trace", "refuse_if_empty", "trace_names"]
 
 _READ_AHEAD_CHUNKS = 16
 """At full speed reading is faster than scoring, and what it is ahead only costs memory, for each trace."""
+
+
+def open_trace(
+    config: Config, info: BundleInfo, path: Path, ledger: Ledger, clock: StageClock | None = None
+) -> TraceLines:
+    """The lines of a trace, as configuration and bundle have them.
+
+    Raises:
+        EcustreamError: it cannot be read, or a key is wrong.
+    """
+    return TraceLines(
+        path,
+        ledger,
+        names=names_for(config, info),
+        key=config.input.key,
+        layouts=config.input.layouts,
+        source=config.input.source,
+        loggers=config.capture.loggers,
+        state=activity_state(config, info),
+        clock=clock,
+    )
 
 
 def open_lanes(
@@ -47,17 +68,7 @@ def open_lanes(
     try:
         for name, path in zip(trace_names(traces), traces, strict=True):
             ledger = Ledger()
-            source = TraceLines(
-                path,
-                ledger,
-                names=names_for(config, info),
-                key=config.input.key,
-                layouts=config.input.layouts,
-                source=config.input.source,
-                loggers=config.capture.loggers,
-                state=activity_state(config, info),
-                clock=clock,
-            )
+            source = open_trace(config, info, path, ledger, clock)
             pacer, room = None, min(config.ring.lines, _READ_AHEAD_CHUNKS * config.scoring.chunk_lines)
             if config.scoring.speed != "max":
                 pacer, room = Pacer(config.scoring.speed), config.ring.lines

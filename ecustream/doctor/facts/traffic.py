@@ -9,10 +9,9 @@ from pathlib import Path
 
 from ecustream.config import Config
 from ecustream.doctor.facts.link import LinkFacts, read_link
-from ecustream.knowledge import activity_state, names_for
 from ecustream.ledger import Ledger
 from ecustream.run.live_lanes import LiveLines, open_live_lanes
-from ecustream.run.source import TraceLines
+from ecustream.run.trace_lanes import open_trace
 from ecustream.scoring.manifest import BundleInfo
 from ecustream.stages import StageClock
 from ecustream.traffic import Line
@@ -122,15 +121,7 @@ def read_trace(config: Config, info: BundleInfo, path: Path, seconds: float) -> 
     """
     seen = Seen(path.name)
     ledger = Ledger()
-    trace = TraceLines(
-        path,
-        ledger,
-        names=names_for(config, info),
-        key=config.input.key,
-        layouts=config.input.layouts,
-        source=config.input.source,
-        state=activity_state(config, info),
-    )
+    trace = open_trace(config, info, path, ledger)
     first_ns = last_ns = 0
     limit_ns = round(seconds * 1e9)
     try:
