@@ -19,6 +19,9 @@ from ecustream.errors import ConfigError, InputError
 from ecustream.ledger import Ledger
 from ecustream.run.source import TraceLines
 from ecustream.scoring.manifest import BundleInfo, read_bundle
+from ecustream.traffic import Frame
+from tests.capture.capture_files import pcap_header, pcap_record
+from tests.capture.logger_frames import Recorded, S, pdu_frame, tecmp
 from tests.namespaces import cable, needs_network, sender, wait_for
 from tests.run.test_live_lanes import frames_of
 
@@ -32,6 +35,15 @@ def info(bundle_path: Path) -> BundleInfo:
 
 
 class TestTrace:
+    def test_what_loggers_recorded(self, info: BundleInfo, tmp_path: Path) -> None:
+        """It has the bus names of the configuration, as in a run."""
+        time_ns = 1_700_000_000 * S
+        data = tecmp([Recorded(1, time_ns, pdu_frame(5))], 0)
+        path = tmp_path / "logger.pcap"
+        path.write_bytes(pcap_header() + pcap_record(Frame(1, time_ns, "", 1, data, len(data))))
+        config = Config(capture=CaptureConfig(loggers={"1": "ETH7"}))
+        assert set(read_trace(config, info, path, 1.0).buses.values()) == {"ETH7"}
+
     def test_first_seconds(self, clean_trace: Path, info: BundleInfo) -> None:
         """The lines of its first two seconds are counted by PDU, and no others."""
         seen = read_trace(CONFIG, info, clean_trace, 2.0)
