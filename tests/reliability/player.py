@@ -33,12 +33,14 @@ class Played(NamedTuple):
         start_ns: the instant at which the first one was due, nanoseconds since 1970.
         seconds: from then to the last one.
         cpu_s: processor time that it took.
+        latest_ns: by how much the latest frame was late.
     """
 
     frames: int
     start_ns: int
     seconds: float
     cpu_s: float
+    latest_ns: int
 
     @property
     def frames_per_s(self) -> float:
@@ -152,7 +154,7 @@ def _play(given: argparse.Namespace) -> Played:
     pause_ns = _PAUSE_NS if (given.rate or 0) > 1000 else 0
     until_ns = round(given.seconds * 1e9)
     due = _due(times_ns, len(frames), given.rate)
-    sent = 0
+    sent = latest_ns = 0
     # The wall clock says when to begin; what comes after is by the steady one.
     wall_ns = given.start_ns or time.time_ns()
     start_ns = time.monotonic_ns() + wall_ns - time.time_ns()
@@ -167,8 +169,9 @@ def _play(given: argparse.Namespace) -> Played:
             while not _taken(send, frames[index]):
                 pass
             sent += 1
+            latest_ns = max(latest_ns, time.monotonic_ns() - start_ns - due_ns)
         end_ns = time.monotonic_ns()
-    return Played(sent, wall_ns, (end_ns - start_ns) / 1e9, time.process_time())
+    return Played(sent, wall_ns, (end_ns - start_ns) / 1e9, time.process_time(), latest_ns)
 
 
 def main() -> None:
