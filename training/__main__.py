@@ -1,19 +1,19 @@
 """The offline tools: `python -m training simulate | fit | finetune | evaluate | ...`."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ecustream.cli import run_app
 from training.annotate import annotate_command
 from training.compare_command import compare_command
+from training.evaluation.command import evaluate_command
 from training.finetune_command import finetune_command
 from training.fit_command import fit_command, pretrain_command
 from training.options import Loggers, loggers_of
+from training.perturb_command import perturb_command
+from training.reproduce_command import reproduce_command
 from training.search_command import search_command
 from training.simulate.command import simulate_command
 from training.tokenizer_command import tokenizer_command
@@ -32,6 +32,9 @@ app.command("pretrain")(pretrain_command)
 app.command("finetune")(finetune_command)
 app.command("search")(search_command)
 app.command("compare")(compare_command)
+app.command("evaluate")(evaluate_command)
+app.command("perturb")(perturb_command)
+app.command("reproduce")(reproduce_command)
 
 
 @app.command("calibrate")
@@ -51,37 +54,6 @@ def calibrate_command(
     info = read_bundle(model).info
     recalibrate(Traces(traces, names_of(info), info.key, source, loggers_of(logger)), model, out or model)
     print(f"{out or model}: calibrated")
-
-
-@app.command("evaluate")
-def evaluate_command(
-    traces: Annotated[list[Path], typer.Argument(help="Traces; X.labels.jsonl beside one has its labels.")],
-    model: Annotated[Path, typer.Option(help="Folder of the bundle.")],
-    names: Annotated[Path | None, typer.Option(help="PDU names (CSV); default: the bundle's.")] = None,
-    source: Annotated[str | None, typer.Option(help="Bus name to use instead of the traces' own.")] = None,
-    logger: Loggers = None,
-    false_alarms_per_hour: Annotated[float, typer.Option(help="The detector's budget.")] = 1.0,
-    kinds: Annotated[bool, typer.Option("--kinds", help="Also print kinds of faults, and controls.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Compare a detector with the interval rule and with each kind of its evidence alone."""
-    from training.evaluate import evaluate, render, render_kinds
-
-    report = evaluate(
-        model,
-        traces,
-        names=names,
-        source=source,
-        loggers=loggers_of(logger),
-        false_alarms_per_hour=false_alarms_per_hour,
-    )
-    if as_json:
-        print(json.dumps(report))
-    else:
-        console = Console(width=None if sys.stdout.isatty() else 160)
-        console.print(render(report))
-        if kinds:
-            console.print(render_kinds(report))
 
 
 @app.command("demo")

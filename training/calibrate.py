@@ -25,7 +25,7 @@ from ecustream.detect.detector import Detector, Thresholds
 from ecustream.scores import FIELD_DELTA, FIELD_NAME, ScoreBlock
 from ecustream.traffic import Line, Stream
 
-__all__ = ["DRIFT_NATS", "Bounds", "IntervalLearner", "calibrate"]
+__all__ = ["DRIFT_NATS", "Bounds", "IntervalLearner", "calibrate", "interval_bounds"]
 
 DRIFT_NATS = 4.0
 _ONSET_QUANTILE = 0.98
@@ -91,7 +91,7 @@ class IntervalLearner:
             two.append(times[2:] - times[:-2])
             spans[key] = one, two, lines + len(times)
         return {
-            key: _bounds(np.concatenate(one), np.concatenate(two), n, self._duration_ns())
+            key: interval_bounds(np.concatenate(one), np.concatenate(two), n, self._duration_ns())
             for key, (one, two, n) in spans.items()
         }
 
@@ -146,7 +146,15 @@ def _overrun(times: Times, learned: "Bounds") -> npt.NDArray[np.float64]:
     return worst
 
 
-def _bounds(one: Times, two: Times, lines: int, duration_ns: int) -> Bounds:
+def interval_bounds(one: Times, two: Times, lines: int, duration_ns: int) -> Bounds:
+    """Bounds of a PDU.
+
+    Args:
+        one: its intervals in ns.
+        two: its spans over two intervals.
+        lines: how often it came.
+        duration_ns: of the traffic.
+    """
     if len(one) < _MIN_LINES or not len(two):
         return Bounds(lines, 0, (0, 0), (0, 0))
     cycle = int(np.median(one))

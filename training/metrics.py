@@ -1,6 +1,8 @@
 """How well episodes meet true labels, in a way that a long episode cannot profit from."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from training.labels import Context, Label
@@ -23,13 +25,17 @@ class Span(NamedTuple):
 class Found(NamedTuple):
     """Result of `match`: which labels were found, how many episodes met none, delays of the others.
 
-    `latency_ms` holds, for each good episode, when it was told after the start of its first label.
+    `latency_ms` holds, for each good episode, when it was told after the start of its first label;
+    `told_ns`, for each label, when the first episode was told that found it; `counts`, for each episode,
+    whether it does.
     """
 
     found: list[bool]
     false_episodes: int
     latency_ms: list[float]
     latency_after_end_ms: list[float]
+    told_ns: list[int | None]
+    counts: list[bool]
 
 
 def match(episodes: Sequence[Span], labels: Sequence[Label]) -> Found:
@@ -40,28 +46,35 @@ def match(episodes: Sequence[Span], labels: Sequence[Label]) -> Found:
     overlaps, only if it starts at most 0.5 s before the first of them, ends at most 1 s after the last,
     and has no stretch between two of them that is longer than both together. An episode that does not
     count is false.
+
+    Args:
+        episodes: in any order.
+        labels: sorted by start.
     """
-    found = [False] * len(labels)
-    false = 0
+    told: list[int | None] = [None] * len(labels)
+    counts = []
     latency, after_end = [], []
+    starts = [label.start_ns for label in labels]
+    latest_ends = list(accumulate((label.end_ns for label in labels), max))
     for episode in episodes:
         met = [
             i
-            for i, label in enumerate(labels)
-            if episode.start_ns <= label.end_ns + _REACTION_NS and episode.end_ns >= label.start_ns
+            for i in range(
+                bisect_left(latest_ends, episode.start_ns - _REACTION_NS),
+                bisect_right(starts, episode.end_ns),
+            )
+            if episode.start_ns <= labels[i].end_ns + _REACTION_NS
         ]
-        if not met:
-            false += 1
-            continue
-        first = labels[met[0]]
-        if not _fits(episode, [labels[i] for i in met]):
-            false += 1
+        counts.append(bool(met) and _fits(episode, [labels[i] for i in met]))
+        if not counts[-1]:
             continue
         for i in met:
-            found[i] = True
-        latency.append((episode.told_ns - first.start_ns) / 1e6)
-        after_end.append((episode.told_ns - first.end_ns) / 1e6)
-    return Found(found, false, latency, after_end)
+            before = told[i]
+            told[i] = episode.told_ns if before is None else min(before, episode.told_ns)
+        latency.append((episode.told_ns - labels[met[0]].start_ns) / 1e6)
+        after_end.append((episode.told_ns - labels[met[0]].end_ns) / 1e6)
+    found = [moment is not None for moment in told]
+    return Found(found, counts.count(False), latency, after_end, told, counts)
 
 
 def _fits(episode: Span, labels: Sequence[Label]) -> bool:

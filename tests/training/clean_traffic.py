@@ -1,6 +1,6 @@
 """Clean traffic from a known generator, and scores as a model might give them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def stream(index: int, name: str, source: str = "ETH1") -> Stream:
     return Stream(index, name, name, source, "10.0.0.1", 42994, "239.0.0.1", 42557)
 
 
-def lines_of(times_ns: dict[str, Sequence[int]], source: str = "ETH1") -> list[Line]:
+def lines_of(times_ns: Mapping[str, Sequence[int]], source: str = "ETH1") -> list[Line]:
     """The lines of PDUs that came at these times."""
     streams = {name: stream(i, name, source) for i, name in enumerate(times_ns)}
     came = sorted((t, name) for name, times in times_ns.items() for t in times)

@@ -1,6 +1,8 @@
 """Episodes against labels, times in milliseconds."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from training.labels import Label
 from training.metrics import Span, match
@@ -96,3 +98,35 @@ def test_nothing_at_all() -> None:
     """Without labels every episode is false, without episodes every label is missed."""
     assert match([span(0, 1), span(5, 6)], []).false_episodes == 2
     assert match([], [FAULT]).found == [False]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9000), st.integers(0, 3000), st.integers(0, 500)), max_size=8),
+    st.lists(st.tuples(st.integers(0, 9000), st.integers(0, 3000)), max_size=8),
+)
+def test_every_pair_looked_at(episodes: list[tuple[int, int, int]], faults: list[tuple[int, int]]) -> None:
+    """The definition by hand for all pairs: found, false, and when each label was first told."""
+    labels = sorted((label(start, start + length) for start, length in faults), key=lambda row: row.start_ns)
+    spans = [span(start, start + length, start + late) for start, length, late in episodes]
+    counts, told = [], [[] for _ in labels]  # type: tuple[list[bool], list[list[int]]]
+    for one in spans:
+        near = [
+            i
+            for i, fault in enumerate(labels)
+            if one.start_ns <= fault.end_ns + 100 * MS and one.end_ns >= fault.start_ns
+        ]
+        ends = [max(labels[i].end_ns for i in near[: n + 1]) for n in range(len(near))]
+        stretches = [labels[i].start_ns - end for i, end in zip(near[1:], ends, strict=False)]
+        counts.append(
+            bool(near)
+            and one.start_ns >= labels[near[0]].start_ns - 500 * MS
+            and one.end_ns <= ends[-1] + 1000 * MS
+            and max(stretches, default=0) <= 1500 * MS
+        )
+        for i in near if counts[-1] else []:
+            told[i].append(one.told_ns)
+    result = match(spans, labels)
+    assert result.counts == counts
+    assert result.false_episodes == counts.count(False)
+    assert result.told_ns == [min(moments, default=None) for moments in told]
+    assert result.found == [bool(moments) for moments in told]

@@ -1,0 +1,143 @@
+"""Two bundles on the same traces, line by line: what one tells and the other does not."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from ecustream.errors import InputError
+from training.baselines.columns import PduNumbers, joined
+from training.evaluation.candidates import DETECTOR, Running, told_lines
+from training.evaluation.cases import Case
+from training.evaluation.judge import Judged, Plan, detector_at, told_of
+from training.evaluation.results import Other, Told, TraceResult, as_spans
+from training.evaluation.scan import Opened, scan
+from training.evaluation.summary import measured
+from training.labels import Label
+from training.metrics import Span, match
+
+__all__ = ["compare_lines", "differences"]
+
+
+def compare_lines(
+    case: Case,
+    judged: Judged,
+    other: Opened,
+    plan: Plan,
+    progress: Callable[[int], None] = lambda bytes_read: None,
+) -> Other:
+    """Score a trace with another bundle, and compare the lines that both detectors tell.
+
+    Args:
+        case: the trace.
+        judged: what the first bundle told.
+        other: the other bundle; it reads the trace with its own names.
+        plan: of the evaluation.
+        progress: is told how many bytes were read.
+
+    Raises:
+        InputError: the bundles read other lines from the trace.
+    """
+    running = Running(detector_at(other, plan.budget_per_hour, plan.join_ns))
+    numbers = PduNumbers()
+    columns = []
+    names: list[str] = []
+    for scored in scan(other, case.path):
+        running.feed(scored)
+        lines = scored.block.lines
+        columns.append(numbers.columns(lines))
+        if len(names) < len(numbers.keys):
+            name_of = {line.stream.key: line.stream.name for line in lines}
+            names += [name_of.get(key, "") for key in numbers.keys[len(names) :]]
+        progress(scored.bytes_read)
+    read = joined(columns)
+    if not np.array_equal(read.time_ns, judged.scores.times_ns):
+        raise InputError(
+            f"{case.path}: {other.path} reads other lines from it; the bundles cannot be compared"
+        )
+    episodes = running.finish()
+    order = np.argsort(read.time_ns, kind="stable")
+    old = np.zeros(len(order), np.bool_)
+    old[order] = told_lines(episodes, read.time_ns[order], names, read.pdu[order])
+    new = judged.told
+    parts = (new & ~old, old & ~new, new & old)
+    only_new, only_old, both = (int(part.sum()) for part in parts)
+    of_judge = {
+        by: (int((parts[0] & mark).sum()), int((parts[1] & mark).sum()), int((parts[2] & mark).sum()))
+        for by, mark in judged.labelled.items()
+    }
+    return Other(told_of(episodes), only_new, only_old, both, of_judge)
+
+
+def differences(path: str, cases: Mapping[str, Case], results: Mapping[str, TraceResult]) -> dict[str, Any]:
+    """What the first bundle finds that the other does not, and the reverse.
+
+    Args:
+        path: of the other bundle.
+        cases: by name.
+        results: by name; those that were not compared are left out.
+
+    Returns:
+        Counts of lines, faults found by one alone, and false episodes that the other one has nothing at.
+    """
+    lines = {"only_new": 0, "only_old": 0, "both": 0}
+    labelled = dict(lines)
+    found: dict[str, list[dict[str, Any]]] = {"only_new": [], "only_old": []}
+    counts = {"both": 0, "neither": 0}
+    false = {"only_new": 0, "only_old": 0, "new": 0, "old": 0}
+    for name, result in results.items():
+        row, other = result.row(DETECTOR), result.other
+        if row is None or other is None:
+            continue
+        for key in lines:
+            lines[key] += getattr(other, key)
+        for key, count in zip(labelled, other.lines.get("labels", (0, 0, 0)), strict=True):
+            labelled[key] += count
+        labels = cases[name].labels or []
+        new_hits, old_hits = _hits(row.told, labels), _hits(other.told, labels)
+        for label, new, old in zip(labels, new_hits, old_hits, strict=True):
+            if new == old:
+                counts["both" if new else "neither"] += 1
+            else:
+                found["only_new" if new else "only_old"].append(_fault(name, label))
+        false["new"] += measured(row.told, labels, result).false
+        false["old"] += measured(other.told, labels, result).false
+        false["only_new"] += _alone(row.told, other.told, labels)
+        false["only_old"] += _alone(other.told, row.told, labels)
+    return {
+        "bundle": path,
+        "lines": lines,
+        "labelled_lines": labelled,
+        "faults": {**counts, **{key: len(rows) for key, rows in found.items()}},
+        "found": found,
+        "false": false,
+    }
+
+
+def _hits(told: Told, labels: Sequence[Label]) -> list[bool]:
+    known, unknown = (match(as_spans(spans), labels).found for spans in (told.spans, told.unknown))
+    return [one or other for one, other in zip(known, unknown, strict=True)]
+
+
+def _alone(told: Told, other: Told, labels: Sequence[Label]) -> int:
+    """False episodes of one that no episode of the other overlaps."""
+    spans, others = as_spans(told.spans), as_spans(other.spans)
+    counts = match(spans, labels).counts
+    return sum(not good and not _meets(span, others) for span, good in zip(spans, counts, strict=True))
+
+
+def _meets(span: Span, others: Sequence[Span]) -> bool:
+    return any(other.start_ns <= span.end_ns and span.start_ns <= other.end_ns for other in others)
+
+
+def _fault(trace: str, label: Label) -> dict[str, Any]:
+    at = datetime.fromtimestamp(label.start_ns // 1_000_000_000, UTC)
+    return {
+        "trace": trace,
+        "kind": label.kind,
+        "pdus": label.pdus,
+        "severity": label.severity,
+        "start_ns": label.start_ns,
+        "at": f"{at:%Y-%m-%d %H:%M:%S}.{label.start_ns // 1_000_000 % 1000:03d} UTC",
+    }

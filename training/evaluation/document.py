@@ -1,0 +1,175 @@
+"""The report as one HTML page with pictures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from training.evaluation.results import TraceResult, as_spans
+from training.evaluation.study import Study
+from training.evaluation.summary import RANKED, set_aside
+from training.evaluation.tables import JUDGE_WORDS, against_rows, kind_rows, per_hour, whole
+from training.measures.budgets import ScoredTrace
+from training.measures.page import Cell, Picture, Section, Table, page
+from training.measures.recall_plot import RecallCurve, plot_recall
+from training.measures.score_plot import plot_scores
+
+__all__ = ["document"]
+
+_MOST_PICTURES = 12
+
+
+def document(study: Study) -> str:
+    """The page; it loads nothing.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    report = study.report
+    sections = [
+        Section(f"Against {JUDGE_WORDS[by]}", _JUDGE_TEXT[by], _totals(rows))
+        for by, rows in report["totals"].items()
+    ]
+    if any(case.labels for case in study.cases.values()):
+        curves = [RecallCurve(name, list(points.values())) for name, points in study.curves.items()]
+        picture = plot_recall("Faults found over false alarms an hour", curves)
+        sections.insert(
+            1,
+            Section(
+                "Recall against false alarms",
+                "Each detector at budgets of 1 to 1,000 false alarms an hour. Both axes are measured: "
+                "where a budget is not kept, a point lies to the right of it.",
+                [Picture(picture, "True faults that were found, over false episodes an hour of all traces.")],
+            ),
+        )
+    if report["against"]:
+        sections.append(_against(report))
+    sections.append(Section("Every trace", "", [_facts(report), _traces(report)]))
+    kinds = _kinds(report)
+    if kinds.rows:
+        sections.append(Section("Kinds of faults", "", [kinds]))
+    shown = sorted(study.results.values(), key=lambda result: study.cases[result.name].labels is None)
+    pictures = [_picture(study, result) for result in shown[:_MOST_PICTURES]]
+    text = (
+        "The score is the rarity of each line by its interval, delta time and name, before evidence of "
+        "several lines adds up. What does not come has no line: it is told by its deadline, which is not "
+        "seen here."
+    )
+    sections.append(Section("Scores over time", text, pictures))
+    if report["notes"]:
+        sections.append(Section("Notes", "\n\n".join(report["notes"])))
+    hours = sum(facts["hours"] for facts in report["facts"].values())
+    lead = (
+        f"Bundle {report['bundle']}, {len(report['traces'])} traces, {hours:.2f} h, at a budget of "
+        f"{report['false_alarms_per_hour']:g} false alarms an hour. Traces that a detector has learned "
+        "from are in none of its totals."
+    )
+    return page("How good this detector is", lead, sections)
+
+
+_JUDGE_TEXT = {
+    "labels": (
+        "Found are faults that an episode tells which stays close to them; a long alarm finds nothing. False "
+        "alarms are those of traces without faults where there are any, with the exact 95 % interval."
+    ),
+    "annotator": (
+        "The same against labels that a rule made. They are unreliable: the notes below say how much so."
+    ),
+}
+
+
+def _totals(rows: Sequence[dict[str, Any]]) -> list[Table]:
+    """A table of episodes, and where there are faults one of lines."""
+    if not any(row["faults"] for row in rows):
+        rates: list[list[Cell]] = [[row["name"], per_hour(row["false_alarms"])] for row in rows]
+        return [
+            Table("Episodes an hour; without labels each counts as false.", ["detector", "an hour"], rates)
+        ]
+    episodes: list[list[Cell]] = [
+        [
+            row["name"],
+            f"{row['found']:,}/{row['faults']:,}",
+            row["recall"],
+            row["precision"],
+            row["false"],
+            whole(row["latency_median_ms"]),
+            whole(row["latency_95_ms"]),
+            per_hour(row["false_alarms"]),
+        ]
+        for row in rows
+    ]
+    lines: list[list[Cell]] = [
+        [row["name"], *(row[key] for key in ("line_recall", "line_precision", *RANKED))] for row in rows
+    ]
+    return [
+        Table(
+            "Faults found by episodes.",
+            ["detector", "found", "event recall", "episode precision", "false episodes", "median delay, ms",
+             "95 % delay, ms", "false alarms/h [95 %]"],
+            episodes,
+        ),
+        Table(
+            "Single lines: told at the budget, and ranked by their score. AP beside that of a random "
+            "score; RangeAUC-PR (buffer 1 s) and PATE (0 and 1 s) of the peaks of 100 ms; means over traces.",
+            ["detector", "recall", "precision", "AP", "AP by chance", "RangeAUC-PR", "PATE"],
+            lines,
+        ),
+    ]  # fmt: skip
+
+
+def _facts(report: dict[str, Any]) -> Table:
+    rows: list[list[Cell]] = [
+        [
+            name, facts["lines"], facts["hours"], facts["faults"], facts["annotations"],
+            facts["interruptions"], "yes" if facts["fitted_on"] else "no",
+            facts["seconds"], facts["pass_seconds"],
+        ]
+        for name, facts in report["facts"].items()
+    ]  # fmt: skip
+    columns = [
+        "trace", "lines", "hours", "faults", "annotations", "interruptions", "bundle fitted to it",
+        "s in all", "s of the pass",
+    ]  # fmt: skip
+    return Table("The traces.", columns, rows)
+
+
+def _traces(report: dict[str, Any]) -> Table:
+    rows: list[list[Cell]] = [
+        [row["name"], *(_outcome(row.get(name)) for name in report["traces"])] for row in report["rows"]
+    ]
+    return Table("Found of all faults, and false episodes.", ["detector", *report["traces"]], rows)
+
+
+def _outcome(outcome: dict[str, Any] | None) -> str:
+    if outcome is None:
+        return "–"
+    if "found" not in outcome:
+        return f"{outcome['episodes']} false"
+    return f"{outcome['found']}/{outcome['labels']}, {outcome['false']} false"
+
+
+def _kinds(report: dict[str, Any]) -> Table:
+    rows = kind_rows(report, report["rows"])
+    return Table(
+        "Found of all, by kind and severity.", ["kind", *(row["name"] for row in report["rows"])], rows
+    )
+
+
+def _against(report: dict[str, Any]) -> Section:
+    other = report["against"]
+    table = Table("New is this bundle.", ["", "only new", "only old", "both", "neither"], against_rows(other))
+    return Section(f"Compared with {other['bundle']}", "Line by line, at the same budget.", [table])
+
+
+def _picture(study: Study, result: TraceResult) -> Picture:
+    drawing = result.drawing
+    row = result.row(drawing.row)
+    told = as_spans(row.told.spans) if row else []
+    trace = ScoredTrace(
+        np.array(drawing.times_ns, np.int64),
+        np.array(drawing.scores),
+        study.cases[result.name].labels or (),
+        set_aside(result),
+    )
+    svg = plot_scores(result.name, trace, told, drawing.threshold, drawing.unit)
+    return Picture(svg, f"{result.name}: evidence of the detector, true faults, and what was told.")

@@ -1,0 +1,249 @@
+"""The baselines: fitted on clean traffic, given thresholds by other clean traffic, run trace by trace."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ecustream.errors import ConfigError, InputError
+from ecustream.units import duration
+from training.baselines.columns import Columns, Labelled, PduNumbers, joined, labels_of
+from training.baselines.drawn import BLOCK_LINES
+from training.baselines.episodes import Moments, join_by_bus, threshold_for
+from training.baselines.every import every_baseline
+from training.baselines.protocol import Baseline, DeadlineFitted, DeadlineScoring, Fitted
+from training.evaluation.scan import Opened
+from training.labelled import LabelledTrace
+from training.labels import beside, read_labels
+from training.metrics import Span
+from training.traces import Traces
+
+__all__ = ["Rival", "RivalRun", "annotations_of", "chosen_baselines", "fit_rivals"]
+
+_LEARN_SHARE = 0.8
+"""Of each clean trace the beginning is learned from; the rest gives thresholds."""
+
+
+class Rival(NamedTuple):
+    """A fitted baseline.
+
+    Attributes:
+        name: of the baseline.
+        fitted: what it has learned.
+        thresholds: by budget of false alarms an hour.
+        learned_from: SHA-256 of the traces that it has seen.
+    """
+
+    name: str
+    fitted: Fitted
+    thresholds: dict[float, float]
+    learned_from: frozenset[str]
+
+
+def chosen_baselines(wanted: str) -> list[Baseline]:
+    """Baselines by what `--baselines` says: `all`, `none`, or names with commas between.
+
+    Raises:
+        ConfigError: there is no such baseline.
+    """
+    every = every_baseline()
+    if wanted in ("all", "none"):
+        return every if wanted == "all" else []
+    of_name = {baseline.name: baseline for baseline in every}
+    names = [name.strip() for name in wanted.split(",")]
+    unknown = [name for name in names if name not in of_name]
+    if unknown:
+        raise ConfigError(
+            f"--baselines: no baseline is called {unknown[0]!r}; there are {', '.join(of_name)}"
+        )
+    return [baseline for baseline in every if baseline.name in names]
+
+
+def fit_rivals(
+    baselines: Sequence[Baseline],
+    clean: Sequence[Path],
+    annotated: Sequence[Path],
+    opened: Opened,
+    numbers: PduNumbers,
+    budget_per_hour: float,
+    budgets_per_hour: Sequence[float],
+    join_ns: int,
+    progress: Callable[[float, str], None] = lambda done, name: None,
+) -> tuple[list[Rival], list[str]]:
+    """Fit baselines.
+
+    Args:
+        baselines: those that cannot learn from this traffic are left out.
+        clean: traces without faults: the first 80 % of each to learn from, the rest for thresholds.
+        annotated: traces with an annotator's labels beside them, for those that need labels.
+        opened: how lines are read.
+        numbers: of PDUs, one for all traces of the evaluation.
+        budget_per_hour: of false alarms.
+        budgets_per_hour: for the curves; the first is one of them.
+        join_ns: the detector's.
+        progress: is told how many baselines are done, and what is being done.
+
+    Returns:
+        The fitted ones, and sentences on what was left out or is weak.
+
+    Raises:
+        InputError: a trace or its labels cannot be read.
+    """
+    learn, held_out, notes = [], [], []
+    for path in clean:
+        for piece in _pieces(path, opened, numbers):
+            cut = round(len(piece.columns.time_ns) * _LEARN_SHARE)
+            learn.append(piece.columns.part(0, cut))
+            held_out.append(piece.columns.part(cut, len(piece.columns.time_ns)))
+    labelled = [piece for path in annotated for piece in _pieces(path, opened, numbers, labels=True)]
+    of_clean = frozenset(_sha256(path) for path in clean)
+    of_labelled = frozenset(_sha256(path) for path in annotated)
+    held_out = [piece for piece in held_out if len(piece.time_ns)]
+    held_out_ns = sum(int(np.ptp(piece.time_ns)) for piece in held_out)
+    needing = [baseline.name for baseline in baselines if baseline.needs_labels]
+    if needing and not labelled:
+        notes.append(
+            f"{', '.join(needing)}: left out, because they learn from an annotator's labels and there is no "
+            "--annotated trace"
+        )
+    rivals = []
+    usable = [baseline for baseline in baselines if labelled or not baseline.needs_labels]
+    for number, baseline in enumerate(usable):
+        progress(number, baseline.name)
+        try:
+            fitted = baseline.fit(learn, labelled if baseline.needs_labels else [])
+        except InputError as error:
+            notes.append(f"{baseline.name}: left out: {error}")
+            continue
+        moments = [_moments(fitted, piece) for piece in held_out]
+        thresholds = {
+            budget: float(threshold_for(moments, numbers.sources, budget, join_ns))
+            for budget in budgets_per_hour
+        }
+        seen = of_clean | of_labelled if baseline.needs_labels else of_clean
+        rivals.append(Rival(baseline.name, fitted, thresholds, seen))
+    if rivals and held_out_ns * budget_per_hour < 3.6e12:
+        notes.append(
+            f"thresholds of the baselines come from {duration(held_out_ns)} of clean traffic, less than one "
+            f"false alarm takes at {budget_per_hour:g} an hour: they will give more than that"
+        )
+    return rivals, notes
+
+
+def annotations_of(path: Path) -> Path:
+    """The file of an annotator's labels beside a trace.
+
+    Raises:
+        InputError: there is none.
+    """
+    annotations = beside(path, "annotator")
+    if not annotations.exists():
+        raise InputError(f"{annotations}: does not exist; `python -m training annotate` makes it")
+    return annotations
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _pieces(path: Path, opened: Opened, numbers: PduNumbers, labels: bool = False) -> list[Labelled]:
+    """The pieces of a trace between its interruptions, with the annotator's labels or with none."""
+    means = None
+    if labels:
+        labels_path = annotations_of(path)
+        means = LabelledTrace(read_labels(labels_path), labels_path.name, path.name)
+    traces = Traces([path], opened.names, opened.info.key, opened.source, opened.loggers)
+    pieces = []
+    for _, batches in traces.read_pieces(f"reading {path.name}", opened.cycles_ns()):
+        parts = [
+            Labelled(numbers.columns(lines), means(lines) if means else np.zeros(len(lines), np.bool_))
+            for lines in batches
+        ]
+        pieces.append(Labelled(joined([part.columns for part in parts]), labels_of(parts)))
+    if means:
+        means.finish()
+    return pieces
+
+
+def _moments(fitted: Fitted, piece: Columns) -> Moments:
+    """Scores of a clean piece; what never comes back in it counts as if it came with the last line."""
+    scoring = fitted.begin()
+    times, pdus = piece.time_ns, piece.pdu
+    scores = np.concatenate([np.zeros(0), *(scoring.scores(part) for part in piece.parts(BLOCK_LINES))])
+    if isinstance(scoring, DeadlineScoring):
+        overdue, more = scoring.overdue(int(times.max()))
+        times = np.concatenate([times, np.full(len(overdue), times.max())])
+        pdus = np.concatenate([pdus, overdue.astype(np.int32)])
+        scores = np.concatenate([scores, more])
+    return Moments(times, pdus, scores)
+
+
+class RivalRun:
+    """One baseline on one trace, at every budget.
+
+    Args:
+        rival: the baseline.
+        sources: bus of each PDU, by number; may grow.
+        join_ns: the detector's.
+        ranked: whether somebody judges its lines; else their scores are not kept.
+    """
+
+    def __init__(self, rival: Rival, sources: Sequence[str], join_ns: int, ranked: bool) -> None:
+        self.rival = rival
+        self._sources = sources
+        self._join_ns = join_ns
+        self._ranked = ranked
+        self._scoring = rival.fitted.begin()
+        self._watches = {}
+        if isinstance(rival.fitted, DeadlineFitted):
+            self._watches = {b: rival.fitted.watch(t, sources) for b, t in rival.thresholds.items()}
+        self._waiting: list[Columns] = []
+        self._lines = 0
+        self._scores: list[npt.NDArray[np.float32]] = []
+        self._above: dict[float, list[Columns]] = {budget: [] for budget in rival.thresholds}
+
+    def add(self, lines: Columns) -> None:
+        """Take the next lines; they are scored many at once."""
+        self._waiting.append(lines)
+        self._lines += len(lines.time_ns)
+        if self._lines >= BLOCK_LINES:
+            self._score()
+
+    def gap(self) -> None:
+        """The next lines do not follow the ones before."""
+        self._score()
+        self._scoring.gap()
+        for watch in self._watches.values():
+            watch.gap()
+
+    def _score(self) -> None:
+        if not self._lines:
+            return
+        lines = joined(self._waiting)
+        self._waiting, self._lines = [], 0
+        scores = self._scoring.scores(lines)
+        if self._ranked:
+            self._scores.append(scores.astype(np.float32))
+        for budget, threshold in self.rival.thresholds.items():
+            if budget in self._watches:
+                self._watches[budget].add(lines)
+            else:
+                self._above[budget].append(_those(lines, scores > threshold))
+
+    def finish(self) -> tuple[npt.NDArray[np.float32], dict[float, list[Span]]]:
+        """Scores of all lines if they are ranked, shape (lines,), and episodes at each budget."""
+        self._score()
+        spans = {budget: watch.spans(self._join_ns) for budget, watch in self._watches.items()}
+        for budget, parts in self._above.items():
+            if budget not in spans:
+                above = joined(parts)
+                spans[budget] = join_by_bus(above.time_ns, above.pdu, self._sources, self._join_ns)
+        return np.concatenate([np.zeros(0, np.float32), *self._scores]), spans
+
+
+def _those(lines: Columns, told: npt.NDArray[np.bool_]) -> Columns:
+    return Columns(lines.time_ns[told], lines.pdu[told], lines.state[told])

@@ -1,0 +1,41 @@
+"""The command `reproduce`: the paper's experiments again, as one report."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from training.options import Seed
+
+__all__ = ["reproduce_command"]
+
+
+def reproduce_command(
+    out: Annotated[Path, typer.Option(help="Folder for the report, and for all that it is made from.")],
+    scale: Annotated[
+        Literal["tiny", "cpu", "gpu"],
+        typer.Option(
+            help="cpu: an hour on two cores; gpu: 20 minutes on an H200; tiny: two minutes, to try it."
+        ),
+    ] = "cpu",
+    seed: Seed = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the runs that are done.")] = False,
+) -> None:
+    """Make the paper's tables I to IV and figures 6 and 7 again; gives report.html and report.md."""
+    from training.measures.page import page
+    from training.reproduction.executor import execute
+    from training.reproduction.markdown import markdown
+    from training.reproduction.report import report
+    from training.reproduction.scales import plan_of
+    from training.simulate.writer import written_whole
+
+    plan = plan_of(scale, seed)
+    records = execute(plan, out, resume=resume, say=lambda sentence: print(sentence, file=sys.stderr))
+    made = report(plan, records)
+    text, pictures = markdown(*made)
+    files = {"report.html": page(*made), "report.md": text, **pictures}
+    with written_whole(*(out / name for name in files)) as opened:
+        for file, content in zip(opened, files.values(), strict=True):
+            file.write(content.encode())
+    print(f"{out / 'report.html'}: {len(plan.runs)} runs")

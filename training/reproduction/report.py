@@ -1,0 +1,309 @@
+"""What a reproduction found, beside what the paper says: sections of a page."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from training.budget import flops_text
+from training.measures.page import Cell, Picture, Section, Table
+from training.nats import Nats
+from training.perturbation import LEVEL, Study
+from training.perturbation_report import table as sensitivity_table
+from training.reproduction import paper
+from training.reproduction.plan import Entry, ObjectiveRun, PerturbRun, Plan, TableKind
+from training.reproduction.records import Objective, Perturbed, Predicted, Record, Started, Verdict
+from training.reproduction.words import (
+    DETECTING,
+    LEAD,
+    MODELS,
+    MOVED,
+    PROMPTS,
+    SEEN,
+    TOKENIZERS,
+    TOKENIZERS_SAME_LINES,
+)
+
+__all__ = ["Report", "report"]
+
+_PAPER_TOKENS = {"row": 1, "group": 2, "bpe": 50}
+
+
+class Report(NamedTuple):
+    """A report before it is written: its title, paragraphs before the first section, and sections."""
+
+    title: str
+    lead: str
+    sections: list[Section]
+
+
+def report(plan: Plan, records: Mapping[str, Record]) -> Report:
+    """The report of a plan.
+
+    Args:
+        plan: what was asked for.
+        records: of all its runs, by name.
+
+    Raises:
+        KeyError: a run has no record.
+    """
+    return Report(
+        f"The paper's experiments again, at scale {plan.scale}",
+        _lead(plan, records),
+        [
+            _predictions("Table I: models", MODELS, "models", plan, records),
+            _predictions("Table II: tokenizers", TOKENIZERS, "tokenizers", plan, records),
+            _predictions(
+                "Table II, with as many lines of context",
+                TOKENIZERS_SAME_LINES,
+                "tokenizers, same lines",
+                plan,
+                records,
+            ),
+            _predictions("Table III: prompt lengths", PROMPTS, "prompts", plan, records),
+            _objectives(plan, records),
+            _perturbations(plan, records),
+            _seen(plan, records),
+            _costs(plan, records),
+        ],
+    )
+
+
+def _lead(plan: Plan, records: Mapping[str, Record]) -> str:
+    every = [records[run.name] for run in plan.runs]
+    machines = sorted({record.machine for record in every})
+    versions = sorted({record.version for record in every})
+    traffic = plan.traffic
+    facts = (
+        f"Ended {max(record.date for record in every)} (UTC) on {'; '.join(machines)}, software "
+        f"{', '.join(versions)}, seed {plan.seed}. {len(every)} runs took "
+        f"{sum(record.seconds for record in every) / 60:.1f} minutes and "
+        f"{flops_text(sum(record.flops for record in every))}.\n\n"
+        f"Traffic is simulated: vehicle {traffic.preset}, seed {traffic.vehicle_seed}, "
+        f"{len(traffic.clean_drives)} clean drives of {traffic.clean_seconds:g} s to train on (of each "
+        f"the last fifth is measured on), one of {traffic.faulty_seconds:g} s with faults, and three of "
+        f"{traffic.judged_seconds:g} s to judge on. Every training from nothing may spend "
+        f"{flops_text(plan.budget_flops)}, and {plan.most_seconds:g} s at most."
+    )
+    cut = [run.name for run in plan.runs if _cut_short(records[run.name])]
+    if cut:
+        facts += (
+            f"\n\nTime ended {len(cut)} of the trainings before they had spent that ({', '.join(cut)}): "
+            "between these and the others compare with care."
+        )
+    return f"{LEAD}\n\n{facts}"
+
+
+def _cut_short(record: Record) -> bool:
+    return isinstance(record.result, Predicted) and record.result.stopped == "time"
+
+
+def _predictions(
+    heading: str, text: str, kind: TableKind, plan: Plan, records: Mapping[str, Record]
+) -> Section:
+    entries = [entry for entry in plan.entries if entry.table == kind]
+    columns = (
+        "variant",
+        "paper: accuracy, %",
+        "paper: perplexity/token",
+        "accuracy, %",
+        "perplexity/token",
+        "tokens/line",
+        "nats/line",
+        "unknown lines, %",
+        "parameters",
+        "trained tokens",
+        "wall time, s",
+        "FLOPs",
+    )
+    rows = [_row(entry, records[entry.run]) for entry in entries]
+    caption = "On lines that were not trained on. The paper's figures are of its own, private traffic."
+    parts: list[Table | Picture] = [Table(caption, columns, rows)]
+    return Section(heading, f"{text}\n\n{_best(entries, records)}{_derived(entries)}", parts)
+
+
+def _row(entry: Entry, record: Record) -> list[Cell]:
+    result, nats = _result(entry, record)
+    theirs = _theirs(entry)
+    own = entry.read is None
+    return [
+        entry.variant,
+        None if theirs is None else 100 * theirs.accuracy,
+        None if theirs is None else theirs.perplexity,
+        100 * nats.accuracy,
+        nats.perplexity,
+        nats.tokens_per_line,
+        nats.per_line,
+        100 * result.unknown_lines_share,
+        result.parameters,
+        result.tokens,
+        record.seconds if own else None,
+        flops_text(record.flops) if own else "the same model",
+    ]
+
+
+def _result(entry: Entry, record: Record) -> tuple[Predicted, Nats]:
+    assert isinstance(record.result, Predicted)
+    return record.result, (
+        record.result.test if entry.read is None else record.result.read[entry.read.tokens]
+    )
+
+
+def _theirs(entry: Entry) -> paper.Predicting | None:
+    if isinstance(entry.paper, int):
+        return paper.PROMPTS.get(entry.paper)
+    tables = paper.MODELS if entry.table == "models" else paper.TOKENIZERS
+    return None if entry.paper is None else tables.get(entry.paper)
+
+
+def _best(entries: Sequence[Entry], records: Mapping[str, Record]) -> str:
+    nats = {entry.variant: _result(entry, records[entry.run])[1] for entry in entries}
+    by_token = min(nats, key=lambda name: nats[name].perplexity)
+    by_line = min(nats, key=lambda name: nats[name].per_line)
+    if by_token == by_line:
+        return f"Here {by_token} has both the lowest perplexity a token and the fewest nats a line."
+    return (
+        f"Here {by_token} has the lowest perplexity a token ({nats[by_token].perplexity:.3g}), but "
+        f"{by_line} the fewest nats a line ({nats[by_line].per_line:.3g}; {by_token} has "
+        f"{nats[by_token].per_line:.3g})."
+    )
+
+
+def _derived(entries: Sequence[Entry]) -> str:
+    """The paper's own figures a line."""
+    said = [
+        f"{entry.paper} {tokens * math.log(theirs.perplexity):.2f}"
+        for entry in entries
+        if entry.table == "tokenizers"
+        and (theirs := _theirs(entry)) is not None
+        and (tokens := _PAPER_TOKENS.get(str(entry.paper)))
+    ]
+    return f" The paper's own figures in nats a line: {', '.join(said)}." if said else ""
+
+
+def _objectives(plan: Plan, records: Mapping[str, Record]) -> Section:
+    columns = (
+        "objective",
+        "filter",
+        "rule's lines: recall",
+        "precision",
+        "rule's regions: recall",
+        "precision",
+        "true lines: recall",
+        "precision",
+        "true regions: recall",
+        "precision",
+        "clean lines told, %",
+        "clean nats/token, before and after",
+        "wall time, s",
+        "FLOPs",
+    )
+    rows: list[list[Cell]] = []
+    for name, theirs in paper.OBJECTIVES.items():
+        lines: list[Cell] = [theirs.recall, theirs.precision]
+        nothing: list[Cell] = [None, None]
+        both = [*nothing, *lines] if "regions" in name else [*lines, *nothing]
+        rows.append(
+            [f"paper: {name}", "perplexity > 1.5, 3 lines", *both, *nothing, *nothing, None, "", None, ""]
+        )
+    for run in plan.runs:
+        if not isinstance(run, ObjectiveRun):
+            continue
+        record = records[run.name]
+        assert isinstance(record.result, Objective)
+        before, after = record.result.clean_nats_before, record.result.clean_nats_after
+        rows += [
+            [
+                run.objective or "(before)",
+                one.rule,
+                *_recall_and_precision(one.annotated_lines),
+                *_recall_and_precision(one.annotated_regions),
+                *_recall_and_precision(one.true_lines),
+                *_recall_and_precision(one.true_regions),
+                100 * one.clean_share,
+                "" if before is None or after is None else f"{before:.3f}, {after:.3f}",
+                record.seconds,
+                flops_text(record.flops) if record.flops else "",
+            ]
+            for one in record.result.detected
+        ]
+    caption = (
+        "Lines of two other drives. Regions: lines at most 100 ms apart; by consecutive lines, as in the "
+        "paper, every PDU in between would cut one in two."
+    )
+    tuning = plan.finetune
+    text = (
+        f"{DETECTING}\n\nFine-tuning: LoRA of rank {tuning.rank}, learning rate {tuning.learning_rate:g}, "
+        f"alpha {tuning.alpha:g}, {plan.finetune_recipe.max_steps} steps, on labels by rule. The paper: rank "
+        "64, 5e-05, 0.5."
+    )
+    return Section("Table IV: objectives of fine-tuning", text, [Table(caption, columns, rows)])
+
+
+def _recall_and_precision(verdict: Verdict) -> list[Cell]:
+    return [verdict.recall, verdict.precision]
+
+
+def _perturbations(plan: Plan, records: Mapping[str, Record]) -> Section:
+    parts: list[Table | Picture] = []
+    said = []
+    for run in plan.runs:
+        if isinstance(run, PerturbRun):
+            record = records[run.name]
+            assert isinstance(record.result, Perturbed)
+            parts += [sensitivity_table(record.result.study), *_pictures(record)]
+            said.append(_reached(record.result.study))
+    starts = [r.result for r in records.values() if isinstance(r.result, Started)]
+    hours = sum(one.calibrated_hours for one in starts)
+    said.append(
+        f"The detector's thresholds for the model come from {3600 * hours:.0f} s of clean traffic. That is "
+        "far less than the hour for which they promise one false alarm, so they stand high."
+        if hours < 1
+        else f"The detector's thresholds for the model come from {hours:.1f} hours of clean traffic."
+    )
+    return Section("Figure 6: one line is moved", "\n\n".join([MOVED, *said]), parts)
+
+
+def _reached(study: Study) -> str:
+    unit = study.sizes.unit
+    texts = [
+        f"{one.detector} " + ("not at all" if one.size is None else f"from {one.size:.3g} {unit}")
+        for one in study.sensitivities
+    ]
+    return f"Moved by {unit}, {LEVEL:.0%} of {study.places} places are noticed by: {'; '.join(texts)}."
+
+
+def _seen(plan: Plan, records: Mapping[str, Record]) -> Section:
+    pictures = [
+        picture
+        for run in plan.runs
+        if isinstance(run, ObjectiveRun)
+        for picture in _pictures(records[run.name])
+    ]
+    return Section("Figure 7: what is detected", SEEN, pictures)
+
+
+def _pictures(record: Record) -> list[Picture]:
+    return [Picture(svg, caption) for caption, svg in record.pictures]
+
+
+def _costs(plan: Plan, records: Mapping[str, Record]) -> Section:
+    rows: list[list[Cell]] = [
+        [
+            run.name,
+            record.seconds,
+            record.training_seconds if record.flops else None,
+            flops_text(record.flops) if record.flops else "",
+            flops_text(round(record.flops / record.training_seconds)) if record.training_seconds else "",
+            record.machine,
+            record.date,
+        ]
+        for run in plan.runs
+        for record in (records[run.name],)
+    ]
+    columns = ("run", "wall time, s", "of it training, s", "FLOPs", "FLOPs a second", "machine", "date")
+    text = (
+        "A run that several tables show was made once. FLOPs are those of training, forward and backward: "
+        "matrix products, convolutions and attention. Wall time is also of what the run was the first to "
+        "need, such as traffic, a tokenizer or shards."
+    )
+    return Section("What each run cost", text, [Table("Runs in their order.", columns, rows)])
