@@ -42,7 +42,7 @@ __all__ = [
     "work_folder",
 ]
 
-_MOST_HELD_OUT_LINES = 400_000
+_MOST_HELD_OUT_LINES = 3_000_000
 
 
 class Knowledge(NamedTuple):

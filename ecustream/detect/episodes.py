@@ -234,8 +234,9 @@ class Episodes:
         finding = self._finding_of.get(sighting.stream.key)
         if finding is None:  # it had expired meanwhile
             return self.opened(sighting, expires_ns=expires_ns)
-        finding.expires_ns = expires_ns
         episode = finding.episode
+        due_before = finding.expires_ns, episode.untold
+        finding.expires_ns = expires_ns
         before = episode.best
         episode.take(finding, sighting)
         if episode.best is not before:
@@ -243,7 +244,9 @@ class Episodes:
         events = []
         if episode.untold and sighting.time_ns - episode.told_ns >= _UPDATE_EVERY_NS:
             events.append(episode.event("update", sighting.time_ns))
-        self._schedule()
+        # Hundreds of PDUs may be conspicuous for as many lines: look at all of them only where it matters.
+        if (expires_ns, episode.untold) != due_before:
+            self._schedule()
         return events
 
     def over(self, key: str, over: Over) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -20,13 +21,54 @@ from sklearn.svm import SVC
 from ecustream.errors import InputError
 from training.baselines.columns import Columns, Floats, Labelled, labels_of
 from training.baselines.drawn import BLOCK_LINES, draw_balanced, rows_of_matrix
-from training.baselines.features import LearnedFeatures, Matrix
+from training.baselines.features import LearnedFeatures
 
 __all__ = ["LabelClassifier", "label_classifiers"]
 
 _MANY_LINES = 100_000
 _FEW_LINES = 2_000
 _NEIGHBOURS = 15
+_KERNEL_LINES = 1024
+"""At once: their kernel values stay in the cache of a core."""
+
+
+class QuickSVC(SVC):  # type: ignore[misc]
+    """`SVC` with the radial kernel, whose decisions are products of matrices: several times as fast."""
+
+    def decision_function(self, X: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:  # noqa: N803 - scikit-learn's name
+        """Signed distance to the boundary, shape (lines,)."""
+        gamma, vectors, weights = self._gamma, self.support_vectors_, self.dual_coef_[0]
+        doubled, norms = 2 * gamma * vectors.T, gamma * np.square(vectors).sum(axis=1)
+        decisions = np.empty(len(X))
+        for start in range(0, len(X), _KERNEL_LINES):
+            lines = X[start : start + _KERNEL_LINES].astype(np.float64)
+            # -gamma |x - v|^2, in place.
+            kernel = lines @ doubled
+            kernel -= norms
+            kernel -= gamma * np.square(lines).sum(axis=1, keepdims=True)
+            np.exp(kernel, out=kernel)
+            decisions[start : start + len(lines)] = kernel @ weights
+        return decisions + float(self.intercept_[0])
+
+
+class Neighbours(BaseEstimator):  # type: ignore[misc]
+    """scikit-learn's `KNeighborsClassifier` of 15, weighed by 1 / distance; SciPy's tree is twice as fast."""
+
+    def fit(self, X: npt.NDArray[np.floating], y: npt.NDArray[np.bool_]) -> "Neighbours":  # noqa: N803
+        """Keep all lines."""
+        self.labels_, self.tree_ = y, cKDTree(X)
+        return self
+
+    def decision_function(self, X: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:  # noqa: N803
+        """Weight of the labelled neighbours, 0 to 1, shape (lines,)."""
+        distances, rows = self.tree_.query(X, min(_NEIGHBOURS, len(self.labels_)))
+        distances, rows = distances.reshape(len(X), -1), rows.reshape(len(X), -1)
+        # Where a neighbour is at the same place, it and others there are all that count.
+        same = distances == 0.0
+        with np.errstate(divide="ignore"):
+            weights = np.where(same.any(axis=1, keepdims=True), same, 1.0 / distances)
+        share: npt.NDArray[np.float64] = (weights * self.labels_[rows]).sum(axis=1) / weights.sum(axis=1)
+        return share
 
 
 class LabelClassifier:
@@ -93,7 +135,7 @@ class ClassifierScoring:
         at = 0
         for block in lines.parts(BLOCK_LINES):
             matrix = self._features.matrix(block)
-            scores[at : at + len(matrix)] = _confidence(self._classifier, matrix)
+            scores[at : at + len(matrix)] = _confidence(self._classifier, matrix.astype(np.float64))
             at += len(matrix)
         return scores
 
@@ -102,7 +144,7 @@ class ClassifierScoring:
         self._features.gap()
 
 
-def _confidence(classifier: Any, matrix: Matrix) -> npt.NDArray[np.floating]:
+def _confidence(classifier: Any, matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.floating]:
     if hasattr(classifier, "decision_function"):
         return np.asarray(classifier.decision_function(matrix))
     return np.asarray(classifier.predict_proba(matrix)[:, 1])
@@ -128,13 +170,11 @@ def _logistic_regression(seed: int) -> Any:
 
 
 def _support_vector_machine(seed: int) -> Any:
-    return make_pipeline(StandardScaler(), SVC(random_state=seed))
+    return make_pipeline(StandardScaler(), QuickSVC(random_state=seed))
 
 
 def _nearest_neighbours(_seed: int) -> Any:
-    # A tree, not products of matrices: their last bits depend on how many lines are asked about at once.
-    neighbours = KNeighborsClassifier(_NEIGHBOURS, weights="distance", algorithm="kd_tree")
-    return make_pipeline(StandardScaler(), neighbours)
+    return make_pipeline(StandardScaler(), Neighbours())
 
 
 def _gradient_boosting(seed: int) -> Any:
