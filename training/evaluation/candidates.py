@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from ecustream.detect.calibration import Calibration
 from ecustream.detect.detector import ALL_EVIDENCE, Detector, Thresholds
-from ecustream.detect.perplexity import PerplexityFilter
 from ecustream.events import Event
 from training.baselines import IntervalRule
+from training.evaluation.paper_filter import PaperFilter
 from training.evaluation.scan import Scored
 from training.measures.intervals import Bools, Times
 from training.metrics import Span
@@ -30,7 +30,7 @@ DETECTOR = "ecustream"
 PAPER_THRESHOLD, PAPER_LINES = 1.5, 3
 _RULE_MARGINS = (0.05, 0.1, 0.2)
 
-Machine = Detector | PerplexityFilter | IntervalRule
+Machine = Detector | PaperFilter | IntervalRule
 
 
 class Candidate(NamedTuple):
@@ -65,7 +65,7 @@ def candidates(calibration: Calibration, false_alarms_per_hour: float, join_ns: 
     rows.append(
         Candidate(
             f"paper: perplexity > {PAPER_THRESHOLD}, {PAPER_LINES} lines",
-            lambda: PerplexityFilter(PAPER_THRESHOLD, PAPER_LINES, join_ns),
+            lambda: PaperFilter(PAPER_THRESHOLD, PAPER_LINES, join_ns),
         )
     )
     return rows
@@ -101,6 +101,11 @@ class Running:
         if isinstance(machine, IntervalRule):
             machine.add(lines)
             return
+        if isinstance(machine, PaperFilter):
+            if scored.gap:
+                machine.gap()
+            machine.add(scored.block)
+            return
         if scored.gap:
             self._events += machine.gap(lines[0].time_ns, lines[0].stream.source, scored.gap)
         self._events += machine.step_block(scored.block)
@@ -110,6 +115,8 @@ class Running:
         machine = self._machine
         if isinstance(machine, IntervalRule):
             return [Episode(span, frozenset(), False) for span in machine.spans()]
+        if isinstance(machine, PaperFilter):
+            return [Episode(span, names, False) for span, names in machine.finish()]
         events = self._events + machine.finish()
         opened = {event.id: event.decided_ns for event in events if event.phase == "open"}
         return sorted(
