@@ -185,8 +185,11 @@ def recalibrate(traces: Traces, model: Path, out: Path) -> BundleInfo:
     known = learn_known(traces, model, base.cycles_ns)
     last = split_drives(known.line_counts).test
     calibration, _ = calibrated(traces, known, base.tokenizer, base.cycles_ns, base.network, last)
-    write_bundle(out, base.files.info, {**base.files.data, "calibration.json": as_json(calibration)})
-    return base.files.info
+    # Who judges the bundle must know that its thresholds come from these.
+    learned = [{"name": path.name, "sha256": traces.sha256(path)} for path in traces.paths]
+    info = msgspec.structs.replace(base.files.info, trained=base.files.info.trained | {"calibrated": learned})
+    write_bundle(out, info, {**base.files.data, "calibration.json": as_json(calibration)})
+    return info
 
 
 def learn_tokenizer(traces: Traces, kind: str, known: Knowledge, parts: Sequence[Part]) -> LineTokenizer:

@@ -30,6 +30,16 @@ def test_late_line_is_a_violation_when_the_interval_expires() -> None:
     assert violations(at(0, 10, 500)) == [22.0]
 
 
+def test_nothing_is_judged_across_a_gap() -> None:
+    """What was due before it is told; no interval reaches over it, and time may go back."""
+    rule = IntervalRule(calibration(pdu(cycle_ms=10)), 0.1)
+    for script in (at(0, 10, 25), at(500, 510), at(200, 210, 500)):
+        rule.add(score.line for score in scored(script))
+        rule.gap()
+    starts = [round((span.start_ns - ns(0)) / 1e6, 3) for span in rule.spans()]
+    assert starts == [22.0, 222.0]
+
+
 def test_margin_widens_both_bounds() -> None:
     """With half a cycle of margin what was a violation is none."""
     assert violations(at(0, 10, 16, 31), margin=0.5) == []

@@ -52,8 +52,17 @@ class IntervalRule:
                 # A supervised interval is violated when it expires, not when the message comes at last.
                 self._violations.append(last + bounds[1])
 
+    def gap(self) -> None:
+        """The next line does not follow the last one: what is overdue is told, then all is forgotten."""
+        self._violations += self._overdue()
+        self._last_ns.clear()
+        self._now = 0
+
     def spans(self) -> list[Span]:
         """Violations that are less than 100 ms apart, as one episode each."""
-        ends = [last + self._bounds[key][1] for key, last in self._last_ns.items()]
-        # A PDU that does not come back violates its interval as well, if the trace goes on long enough.
-        return join([*self._violations, *(end for end in ends if end < self._now)], _JOIN_NS)
+        return join([*self._violations, *self._overdue()], _JOIN_NS)
+
+    def _overdue(self) -> list[int]:
+        """A PDU that does not come back violates its interval as well, if the trace goes on long enough."""
+        ends = (last + self._bounds[key][1] for key, last in self._last_ns.items())
+        return [end for end in ends if end < self._now]

@@ -13,9 +13,11 @@ from training.evaluation.cases import Case
 from training.evaluation.judge import Judged, Plan, detector_at, told_of
 from training.evaluation.results import Other, Told, TraceResult, as_spans
 from training.evaluation.scan import Opened, scan
-from training.evaluation.summary import measured
+from training.evaluation.summary import counted_hits, set_aside
 from training.labels import Label
-from training.metrics import Span, match
+from training.measures.events import judge_episodes
+from training.measures.intervals import Intervals
+from training.metrics import Span
 
 __all__ = ["compare_lines", "differences"]
 
@@ -67,7 +69,8 @@ def compare_lines(
         by: (int((parts[0] & mark).sum()), int((parts[1] & mark).sum()), int((parts[2] & mark).sum()))
         for by, mark in judged.labelled.items()
     }
-    return Other(told_of(episodes), only_new, only_old, both, of_judge)
+    learned = case.sha256 in other.fitted_on()
+    return Other(told_of(episodes), only_new, only_old, both, of_judge, learned)
 
 
 def differences(path: str, cases: Mapping[str, Case], results: Mapping[str, TraceResult]) -> dict[str, Any]:
@@ -76,35 +79,43 @@ def differences(path: str, cases: Mapping[str, Case], results: Mapping[str, Trac
     Args:
         path: of the other bundle.
         cases: by name.
-        results: by name; those that were not compared are left out.
+        results: by name; those that were not compared are left out, and what one of the bundles has learned
+            from.
 
     Returns:
-        Counts of lines, faults found by one alone, and false episodes that the other one has nothing at.
+        Counts of lines, faults found by one alone, and false episodes that the other one has nothing at; the
+        names of traces that were left out.
     """
     lines = {"only_new": 0, "only_old": 0, "both": 0}
     labelled = dict(lines)
     found: dict[str, list[dict[str, Any]]] = {"only_new": [], "only_old": []}
     counts = {"both": 0, "neither": 0}
     false = {"only_new": 0, "only_old": 0, "new": 0, "old": 0}
+    left_out = []
     for name, result in results.items():
         row, other = result.row(DETECTOR), result.other
         if row is None or other is None:
+            continue
+        if result.fitted_on or other.fitted_on:
+            left_out.append(name)
             continue
         for key in lines:
             lines[key] += getattr(other, key)
         for key, count in zip(labelled, other.lines.get("labels", (0, 0, 0)), strict=True):
             labelled[key] += count
         labels = cases[name].labels or []
-        new_hits, old_hits = _hits(row.told, labels), _hits(other.told, labels)
-        for label, new, old in zip(labels, new_hits, old_hits, strict=True):
+        new_hits, old_hits = (counted_hits(told, labels, result) for told in (row.told, other.told))
+        for (label, new), (_, old) in zip(new_hits, old_hits, strict=True):
             if new == old:
                 counts["both" if new else "neither"] += 1
             else:
                 found["only_new" if new else "only_old"].append(_fault(name, label))
-        false["new"] += measured(row.told, labels, result).false
-        false["old"] += measured(other.told, labels, result).false
-        false["only_new"] += _alone(row.told, other.told, labels)
-        false["only_old"] += _alone(other.told, row.told, labels)
+        aside = set_aside(result)
+        for one, told, another in (("new", row.told, other.told), ("old", other.told, row.told)):
+            of_one = _false(told, labels, aside)
+            false[one] += len(of_one)
+            others = as_spans(another.spans)
+            false[f"only_{one}"] += sum(not _meets(span, others) for span in of_one)
     return {
         "bundle": path,
         "lines": lines,
@@ -112,19 +123,14 @@ def differences(path: str, cases: Mapping[str, Case], results: Mapping[str, Trac
         "faults": {**counts, **{key: len(rows) for key, rows in found.items()}},
         "found": found,
         "false": false,
+        "left_out": left_out,
     }
 
 
-def _hits(told: Told, labels: Sequence[Label]) -> list[bool]:
-    known, unknown = (match(as_spans(spans), labels).found for spans in (told.spans, told.unknown))
-    return [one or other for one, other in zip(known, unknown, strict=True)]
-
-
-def _alone(told: Told, other: Told, labels: Sequence[Label]) -> int:
-    """False episodes of one that no episode of the other overlaps."""
-    spans, others = as_spans(told.spans), as_spans(other.spans)
-    counts = match(spans, labels).counts
-    return sum(not good and not _meets(span, others) for span, good in zip(spans, counts, strict=True))
+def _false(told: Told, labels: Sequence[Label], aside: Intervals) -> list[Span]:
+    spans = as_spans(told.spans)
+    judged = judge_episodes(spans, labels, aside)
+    return [span for span, false in zip(spans, judged.false, strict=True) if false]
 
 
 def _meets(span: Span, others: Sequence[Span]) -> bool:

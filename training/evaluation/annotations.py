@@ -68,13 +68,13 @@ class _Spans:
 
 
 def quality_note(cases: Mapping[str, Case]) -> str | None:
-    """A sentence on the annotator of all traces; None where there are no annotations."""
+    """A sentence on the annotator of all traces; None without annotations, or where nothing true is known."""
     all_of = [
         annotator_quality(case.annotator, case.labels or [])
         for case in cases.values()
         if case.annotator is not None
     ]
-    if not all_of:
+    if not all_of or not any(case.labels for case in cases.values()):
         return None
     total = AnnotatorQuality(*(sum(counts) for counts in zip(*all_of, strict=True)))
     share = f"{total.right / total.annotations:.1%}" if total.annotations else "none"

@@ -99,6 +99,8 @@ class Running:
         """Take the next lines."""
         machine, lines = self._machine, scored.block.lines
         if isinstance(machine, IntervalRule):
+            if scored.gap:
+                machine.gap()
             machine.add(lines)
             return
         if isinstance(machine, PaperFilter):

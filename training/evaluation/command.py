@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ecustream.errors import ConfigError
 from ecustream.folders import disk_errors
 from training.options import Loggers, Source, loggers_of
 
@@ -52,6 +53,8 @@ def evaluate_command(
 
     for path in (as_json, html):
         if path is not None and path != Path("-"):
+            if path in (*traces, *(clean or ()), *(annotated or ()), names):
+                raise ConfigError(f"{path}: is one of the files to be read; the report would take its place")
             with disk_errors(path, "the report"):
                 there = path.exists()
                 path.open("a").close()

@@ -8,7 +8,7 @@ import numpy as np
 from training.evaluation.results import TraceResult, as_spans
 from training.evaluation.study import Study
 from training.evaluation.summary import RANKED, set_aside
-from training.evaluation.tables import JUDGE_WORDS, against_rows, kind_rows, per_hour, whole
+from training.evaluation.tables import JUDGE_WORDS, PAPER, against_rows, budget, cell, kind_rows, rates, whole
 from training.measures.budgets import ScoredTrace
 from training.measures.page import Cell, Picture, Section, Table, page
 from training.measures.recall_plot import RecallCurve, plot_recall
@@ -17,6 +17,7 @@ from training.measures.score_plot import plot_scores
 __all__ = ["document"]
 
 _MOST_PICTURES = 12
+_TOLD = ("line_recall", "line_precision", "region_recall", "region_precision")
 
 
 def document(study: Study) -> str:
@@ -39,7 +40,12 @@ def document(study: Study) -> str:
                 "Recall against false alarms",
                 "Each detector at budgets of 1 to 1,000 false alarms an hour. Both axes are measured: "
                 "where a budget is not kept, a point lies to the right of it.",
-                [Picture(picture, "True faults that were found, over false episodes an hour of all traces.")],
+                [
+                    Picture(
+                        picture,
+                        "True faults that were found, over false episodes an hour outside of faults.",
+                    )
+                ],
             ),
         )
     if report["against"]:
@@ -59,9 +65,10 @@ def document(study: Study) -> str:
     if report["notes"]:
         sections.append(Section("Notes", "\n\n".join(report["notes"])))
     hours = sum(facts["hours"] for facts in report["facts"].values())
+    count = len(report["traces"])
     lead = (
-        f"Bundle {report['bundle']}, {len(report['traces'])} traces, {hours:.2f} h, at a budget of "
-        f"{report['false_alarms_per_hour']:g} false alarms an hour. Traces that a detector has learned "
+        f"Bundle {report['bundle']}, {count} trace{'' if count == 1 else 's'}, {hours:.2f} h, at a budget of "
+        f"{budget(report['false_alarms_per_hour'])}. Traces that a detector has learned "
         "from are in none of its totals."
     )
     return page("How good this detector is", lead, sections)
@@ -80,39 +87,46 @@ _JUDGE_TEXT = {
 
 def _totals(rows: Sequence[dict[str, Any]]) -> list[Table]:
     """A table of episodes, and where there are faults one of lines."""
+    alarms, basis = rates(rows)
+    basis = basis[0].upper() + basis[1:]
     if not any(row["faults"] for row in rows):
-        rates: list[list[Cell]] = [[row["name"], per_hour(row["false_alarms"])] for row in rows]
-        return [
-            Table("Episodes an hour; without labels each counts as false.", ["detector", "an hour"], rates)
-        ]
+        alone: list[list[Cell]] = [[row["name"], rate] for row, rate in zip(rows, alarms, strict=True)]
+        caption = f"Episodes an hour; without labels each counts as false. {basis}."
+        return [Table(caption, ["detector", "an hour"], alone)]
     episodes: list[list[Cell]] = [
         [
             row["name"],
-            f"{row['found']:,}/{row['faults']:,}",
+            f"{row['found']:,}/{row['faults']:,}" if row["faults"] else "–",
             row["recall"],
             row["precision"],
-            row["false"],
+            row["false"] if row["faults"] else None,
             whole(row["latency_median_ms"]),
             whole(row["latency_95_ms"]),
-            per_hour(row["false_alarms"]),
+            rate,
         ]
-        for row in rows
+        for row, rate in zip(rows, alarms, strict=True)
     ]
-    lines: list[list[Cell]] = [
-        [row["name"], *(row[key] for key in ("line_recall", "line_precision", *RANKED))] for row in rows
-    ]
+    told: list[list[Cell]] = [[row["name"], *(row[key] for key in _TOLD)] for row in rows]
+    ranked: list[list[Cell]] = [[row["name"], *(row[key] for key in RANKED)] for row in rows]
     return [
         Table(
-            "Faults found by episodes.",
+            f"Faults found by episodes. {basis}.",
             ["detector", "found", "event recall", "episode precision", "false episodes", "median delay, ms",
              "95 % delay, ms", "false alarms/h [95 %]"],
             episodes,
         ),
         Table(
-            "Single lines: told at the budget, and ranked by their score. AP beside that of a random "
-            "score; RangeAUC-PR (buffer 1 s) and PATE (0 and 1 s) of the peaks of 100 ms; means over traces.",
-            ["detector", "recall", "precision", "AP", "AP by chance", "RangeAUC-PR", "PATE"],
-            lines,
+            "Lines told at the budget, and regions: lines at most 100 ms apart. Shares of all traces with "
+            f"labels; {PAPER}.",
+            ["detector", "line recall", "line precision", "region recall", "region precision"],
+            told,
+        ),
+        Table(
+            "Lines ranked by their score, without a threshold. Average precision (AP) beside that of a "
+            "random score; RangeAUC-PR (buffer 1 s), VUS-PR (0 to 1 s) and PATE (0 and 1 s) of the peaks of "
+            "100 ms; means over traces with labels.",
+            ["detector", "AP", "AP by chance", "RangeAUC-PR", "VUS-PR", "PATE"],
+            ranked,
         ),
     ]  # fmt: skip
 
@@ -135,17 +149,11 @@ def _facts(report: dict[str, Any]) -> Table:
 
 def _traces(report: dict[str, Any]) -> Table:
     rows: list[list[Cell]] = [
-        [row["name"], *(_outcome(row.get(name)) for name in report["traces"])] for row in report["rows"]
+        [row["name"], *(cell(report, row, name) for name in report["traces"])] for row in report["rows"]
     ]
-    return Table("Found of all faults, and false episodes.", ["detector", *report["traces"]], rows)
-
-
-def _outcome(outcome: dict[str, Any] | None) -> str:
-    if outcome is None:
-        return "–"
-    if "found" not in outcome:
-        return f"{outcome['episodes']} false"
-    return f"{outcome['found']}/{outcome['labels']}, {outcome['false']} false"
+    heads = [f"{name} *" if report["facts"][name]["fitted_on"] else name for name in report["traces"]]
+    caption = "Found of all faults, and false episodes; * learned from this trace, and in no total."
+    return Table(caption, ["detector", *heads], rows)
 
 
 def _kinds(report: dict[str, Any]) -> Table:

@@ -8,20 +8,32 @@ import numpy as np
 import numpy.typing as npt
 
 from ecustream.detect.detector import ALL_EVIDENCE, Detector, Thresholds
+from ecustream.errors import InputError
 from training.baselines.columns import PduNumbers, joined
 from training.evaluation.ahead import ahead
 from training.evaluation.candidates import DETECTOR, Candidate, Episode, Running, candidates, told_lines
-from training.evaluation.cases import Case, overlap_note
+from training.evaluation.cases import Case
 from training.evaluation.drawing import thinned
 from training.evaluation.hindsight import quiet_episodes
 from training.evaluation.line_scores import EVIDENCE, LineScores, TraceScores
-from training.evaluation.ranking import rank_lines
-from training.evaluation.results import Drawing, Ranked, Row, Told, TraceResult, Triple, as_triples
+from training.evaluation.ranking import REGION_NS, rank_lines
+from training.evaluation.remarks import harm, remarks, unjudged
+from training.evaluation.results import (
+    Drawing,
+    Ranked,
+    Regions,
+    Row,
+    Told,
+    TraceResult,
+    Triple,
+    as_triples,
+)
 from training.evaluation.rivals import Rival, RivalRun
 from training.evaluation.scan import Opened, scan
 from training.labelled import LabelledTrace
 from training.labels import beside
 from training.measures.intervals import Bools, Times
+from training.measures.regions import by_region
 
 __all__ = ["JUDGES", "Judged", "Plan", "TooShortError", "detector_at", "judge", "told_of"]
 
@@ -32,7 +44,7 @@ Progress = Callable[[int], None]
 
 
 class TooShortError(Exception):
-    """A trace has no line beyond the receptive field; `str` is the sentence."""
+    """A trace has no line that can be judged; `str` is the sentence."""
 
 
 class Plan(NamedTuple):
@@ -113,11 +125,12 @@ def judge(
     scores, columns = LineScores(opened.calibration), []
     set_aside: list[tuple[int, int]] = []
     names: list[str] = []
+    damage: list[str] = []
     last_ns = 0
-    for scored in ahead(scan(opened, case.path)):
+    for scored in ahead(scan(opened, case.path, damage)):
         lines = scored.block.lines
         if scored.gap:
-            if last_ns < lines[0].time_ns:
+            if 0 < last_ns < lines[0].time_ns:
                 set_aside.append((last_ns, lines[0].time_ns))
             for run in runs:
                 run.gap()
@@ -135,14 +148,16 @@ def judge(
         last_ns = lines[-1].time_ns if scored.gap else max(last_ns, lines[-1].time_ns)
         progress(scored.bytes_read)
     pass_s = time.perf_counter() - started
-    for mean in means.values():
-        mean.finish()
+    harmed = harm(case, damage)
+    try:
+        for mean in means.values():
+            mean.finish()
+    except InputError as error:
+        raise InputError(f"{error}; {harmed}") if harmed else error from None
     every, pdu = scores.finish(), joined(columns).pdu
-    if not len(every.times_ns) or every.warming.all():
-        raise TooShortError(
-            f"{case.path.name} is left out: all its {len(every.times_ns):,} lines lie within the receptive "
-            f"field of the bundle ({opened.info.receptive_field_tokens:,} tokens): the model cannot judge it"
-        )
+    why_not = unjudged(case, every, opened.info.receptive_field_tokens, harmed)
+    if why_not is not None:
+        raise TooShortError(why_not)
     labelled = {by: np.concatenate(parts) for by, parts in marks.items()}
     lines_of = _Lines(case, every, labelled)
     rows = []
@@ -152,7 +167,7 @@ def judge(
         row = Row(machine.name, told_of(episodes))
         if machine.names_pdus:
             told_by_row = lines_of.told(episodes, names, pdu)
-            row.lines = lines_of.counted(told_by_row)
+            row.lines, row.regions = lines_of.counted(told_by_row), lines_of.regions(told_by_row)
             if machine.name == DETECTOR:
                 told = told_by_row
                 row.ranked = lines_of.ranked(every.columns[EVIDENCE])
@@ -168,6 +183,7 @@ def judge(
         sha256=case.sha256,
         truth_sha256=case.truth_sha256,
         lines=len(every.times_ns),
+        warming=int(every.warming.sum()),
         first_ns=int(lines_of.times_ns[0]),
         last_ns=int(lines_of.times_ns[-1]),
         set_aside=set_aside,
@@ -183,7 +199,7 @@ def judge(
         ),
         quiet={} if case.labels else quiet_episodes(every.times_ns, every.columns, plan.join_ns),
         ranked={name: lines_of.ranked(column) for name, column in every.columns.items() if name != EVIDENCE},
-        notes=[note for note in (overlap_note(case), scores.foreign_note(case.path.name)) if note],
+        notes=remarks(case, every, labelled, scores.foreign_note(case.path.name), harmed),
     )
     return Judged(result, every, told, labelled)
 
@@ -205,6 +221,7 @@ def _rival_row(run: RivalRun, lines_of: "_Lines", plan: Plan, sha256: str) -> Ro
         at_budgets[f"{plan.budget_per_hour:g}"],
         at_budgets,
         lines_of.counted(scores > threshold),
+        lines_of.regions(scores > threshold),
         lines_of.ranked(scores),
         saw=sha256 in run.rival.learned_from,
     )
@@ -231,6 +248,14 @@ class _Lines:
         """By judge: labelled lines told, labelled lines, lines told."""
         return {
             by: (int((told & labelled).sum()), int(labelled.sum()), int(told.sum()))
+            for by, labelled in self._labelled.items()
+        }
+
+    def regions(self, told: Bools) -> dict[str, Regions]:
+        """By judge: labelled regions told, labelled ones, told ones that are labelled, told ones."""
+        order = self.order
+        return {
+            by: by_region(self.times_ns, told[order], labelled[order], REGION_NS)
             for by, labelled in self._labelled.items()
         }
 

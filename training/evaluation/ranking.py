@@ -11,13 +11,16 @@ from training.measures.bins import peaks
 from training.measures.intervals import Bools, Times, union
 from training.measures.lines import measure_lines
 from training.measures.proximity import pate
-from training.measures.ranges import range_auc_pr
+from training.measures.ranges import range_auc_pr, vus_pr
 from training.metrics import Span
 
-__all__ = ["BUFFER_NS", "PEAK_NS", "rank_lines"]
+__all__ = ["BUFFER_NS", "PEAK_NS", "REGION_NS", "rank_lines"]
 
 PEAK_NS = 100_000_000
 BUFFER_NS = 1_000_000_000
+_BUFFERS_NS = tuple(range(0, BUFFER_NS + 1, 2 * PEAK_NS))
+REGION_NS = 100_000_000
+"""Lines at most so far apart are one region, as in the reproduction of the paper's table IV."""
 
 
 def rank_lines(
@@ -44,5 +47,6 @@ def rank_lines(
         average_precision=lines.average_precision,
         prevalence=lines.prevalence,
         range_auc_pr=range_auc_pr(at, highest, faults, BUFFER_NS),
+        vus_pr=vus_pr(at, highest, faults, _BUFFERS_NS),
         pate=pate(at, highest, faults, [0, BUFFER_NS], [0, BUFFER_NS]),
     )

@@ -6,9 +6,10 @@ import msgspec
 
 from training.metrics import Span
 
-__all__ = ["Drawing", "Other", "Ranked", "Row", "Told", "TraceResult", "as_spans", "as_triples"]
+__all__ = ["Drawing", "Other", "Ranked", "Regions", "Row", "Told", "TraceResult", "as_spans", "as_triples"]
 
 Triple = tuple[int, int, int]
+Regions = tuple[int, int, int, int]
 
 
 def as_spans(rows: list[Triple]) -> list[Span]:
@@ -35,12 +36,14 @@ class Ranked(msgspec.Struct):
         average_precision: of lines.
         prevalence: share of labelled lines, the average precision of a random score.
         range_auc_pr: of the peaks of 100 ms, with a buffer of 1 s.
+        vus_pr: mean of the same over buffers of 0 to 1 s.
         pate: of the same, with buffers of 0 and 1 s to either side.
     """
 
     average_precision: float | None = None
     prevalence: float | None = None
     range_auc_pr: float | None = None
+    vus_pr: float | None = None
     pate: float | None = None
 
 
@@ -52,6 +55,7 @@ class Row(msgspec.Struct):
         told: what it told at the budget that was asked for.
         at_budgets: what it told at others, by false alarms an hour.
         lines: by judge, (labelled lines told, labelled lines, lines told).
+        regions: by judge, (labelled regions told, labelled regions, told ones that are labelled, told ones).
         ranked: by judge.
         saw: it has learned from this trace.
     """
@@ -60,6 +64,7 @@ class Row(msgspec.Struct):
     told: Told
     at_budgets: dict[str, Told] = {}
     lines: dict[str, Triple] = {}
+    regions: dict[str, Regions] = {}
     ranked: dict[str, Ranked] = {}
     saw: bool = False
 
@@ -83,6 +88,7 @@ class Other(msgspec.Struct):
         only_old: lines that only the other one told.
         both: lines that both told.
         lines: by judge, of `only_new`, `only_old` and `both` those that are labelled.
+        fitted_on: it has learned from this trace.
     """
 
     told: Told
@@ -90,6 +96,7 @@ class Other(msgspec.Struct):
     only_old: int
     both: int
     lines: dict[str, Triple] = {}
+    fitted_on: bool = False
 
 
 class TraceResult(msgspec.Struct, kw_only=True):
@@ -101,10 +108,11 @@ class TraceResult(msgspec.Struct, kw_only=True):
         sha256: of its file.
         truth_sha256: of the files beside it.
         lines: scored.
+        warming: those of them for which the model had not yet read its receptive field.
         first_ns: time of the earliest line.
         last_ns: time of the latest one.
         set_aside: where the capture was interrupted, (start, end) in ns.
-        fitted_on: the bundle was fitted to it.
+        fitted_on: the bundle has learned from it.
         seconds: what the pass took.
         pass_seconds: what the pass of its lines took of them; the rest is ranking.
         rows: in the order of the table.
@@ -121,6 +129,7 @@ class TraceResult(msgspec.Struct, kw_only=True):
     sha256: str
     truth_sha256: str
     lines: int
+    warming: int
     first_ns: int
     last_ns: int
     set_aside: list[tuple[int, int]]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ecustream.decode.names import NameTable
 from ecustream.decode.state import ActivityState
@@ -35,10 +35,18 @@ class Opened(NamedTuple):
         return {pdu.key: pdu.cycle_ns for pdu in self.info.pdus if pdu.cycle_ns}
 
     def fitted_on(self) -> set[str]:
-        """SHA-256 of the traces that it was fitted to."""
-        traces = self.info.trained.get("traces")
-        rows = traces if isinstance(traces, list) else []
-        return {str(row["sha256"]) for row in rows if isinstance(row, dict) and "sha256" in row}
+        """SHA-256 of the traces that it has learned from: trained, fine-tuned or calibrated on."""
+        return _digests(self.info.trained)
+
+
+def _digests(told: Any) -> set[str]:
+    """Every `sha256` in what a bundle says of its training, at any depth."""
+    if isinstance(told, list):
+        return {digest for part in told for digest in _digests(part)}
+    if not isinstance(told, dict):
+        return set()
+    own = {str(told["sha256"])} if "sha256" in told else set()
+    return own.union(*(_digests(part) for part in told.values()))
 
 
 class Scored(NamedTuple):
@@ -72,8 +80,13 @@ def open_bundle(
     return Opened(path, files.info, Bundle(files), calibration_of(files), table, source, loggers)
 
 
-def scan(opened: Opened, path: Path) -> Iterator[Scored]:
+def scan(opened: Opened, path: Path, damage: list[str] | None = None) -> Iterator[Scored]:
     """Score a trace, batch by batch; after an interruption the model begins anew.
+
+    Args:
+        opened: the bundle.
+        path: of the trace.
+        damage: at the end, sentences on what could not be read are added to it.
 
     Raises:
         InputError: the trace cannot be read at all.
@@ -100,3 +113,5 @@ def scan(opened: Opened, path: Path) -> Iterator[Scored]:
                     last_ns = part[0].time_ns
                 yield Scored(scorer.score([(stream, part)])[0], gap, trace.bytes_read)
                 last_ns = max(last_ns, part[-1].time_ns)
+        if damage is not None:
+            damage += trace.damage

@@ -1,5 +1,6 @@
 """A folder in which an evaluation is kept trace by trace, so that it can be resumed and added to."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def _load(path: Path) -> Arrays:
         with np.load(path) as data:
             names = data["names"].tolist()
             return data["times_ns"], {name: data[f"arr_{i}"] for i, name in enumerate(names)}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path}: cannot be read: {error}; remove its .trace.json to do the trace again"
         ) from None

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+import ecustream
 from ecustream.errors import ConfigError, InputError
 from ecustream.progress import WorkProgress
 from training.baselines.columns import PduNumbers
@@ -24,6 +25,8 @@ from training.measures.events import EventMeasures
 __all__ = ["Study", "evaluate", "run_study"]
 
 _BUDGETS = (1.0, 10.0, 100.0, 1000.0)
+_VERSION = [2, ecustream.__version__]
+"""Results of another version are not mixed with these: they may be counted in another way."""
 
 
 class Study(NamedTuple):
@@ -78,7 +81,8 @@ def run_study(
         false_alarms_per_hour: budget of every detector that has one.
         join_ms: findings at most so far apart are one episode.
         baselines: `all`, `none`, or their names with commas between.
-        clean: traces that baselines learn from; none: the first trace without labels.
+        clean: traces that baselines learn from; none: the first trace without labels, rather one that the
+            bundle has learned from, too.
         annotated: traces whose annotator's labels the classifiers learn from.
         against: another bundle to compare with.
         folder: keeps what is done; traces that it has already are not done again, and are in the report.
@@ -100,16 +104,21 @@ def run_study(
     chosen = chosen_baselines(baselines)
     cases = read_cases(traces)
     store = Store(folder)
-    learn = _learn_from(clean, cases, store) if chosen else []
+    learn = _learn_from(clean, cases, store, opened.fitted_on()) if chosen else []
     store.begin(
         {
+            "version of the evaluation": _VERSION,
             "bundle": opened.info.sha256,
-            "other bundle": None if other is None else other.info.sha256,
+            "bundle for --against": None if other is None else other.info.sha256,
             "budget or join": [false_alarms_per_hour, *budgets, plan.join_ns],
-            "names or source": [None if names is None else digest_of(names), source, dict(loggers or {})],
+            "table of names, bus or logger": [
+                None if names is None else digest_of(names),
+                source,
+                dict(loggers or {}),
+            ],
             "set of baselines": [baseline.name for baseline in chosen],
-            "clean traffic": [[str(path.absolute()), digest_of(path)] for path in learn],
-            "annotated traffic": [
+            "choice of clean traffic": [[str(path.absolute()), digest_of(path)] for path in learn],
+            "choice of annotated traffic": [
                 [digest_of(path), digest_of(annotations_of(path))] for path in annotated if chosen
             ],
         }
@@ -141,14 +150,19 @@ def run_study(
     return _reported(opened, other, judged, store, plan, notes)
 
 
-def _learn_from(clean: Sequence[Path], cases: Sequence[Case], store: Store) -> list[Path]:
+def _learn_from(
+    clean: Sequence[Path], cases: Sequence[Case], store: Store, fitted_on: set[str]
+) -> list[Path]:
     """What baselines learn from: what was named, else what they learned from before, else a clean trace."""
     if clean:
         return list(clean)
-    before = (store.settings() or {}).get("clean traffic")
+    before = (store.settings() or {}).get("choice of clean traffic")
     if before:
         return [Path(path) for path, _ in before]
-    return [case.path for case in cases if case.labels is None][:1]
+    quiet = [case for case in cases if case.labels is None]
+    # One that the bundle has learned from is in no total anyway: then all rates are of the same traffic.
+    quiet.sort(key=lambda case: case.sha256 not in fitted_on)
+    return [case.path for case in quiet[:1]]
 
 
 def _with_earlier(cases: Sequence[Case], store: Store) -> tuple[list[Case], list[str]]:
@@ -232,17 +246,18 @@ def _reported(
         "curves": curve_rows(found),
         "facts": {name: facts(results[name], case) for name, case in cases.items()},
         "against": None if other is None else differences(str(other.path), cases, results),
-        "notes": _notes(cases, results) + notes,
     }
+    report["notes"] = _notes(cases, results, report) + notes
     # As it is read back: numbers that are none are null, tuples are lists.
     return Study(msgspec.json.decode(msgspec.json.encode(report)), cases, results, found)
 
 
-def _notes(cases: dict[str, Case], results: dict[str, TraceResult]) -> list[str]:
+def _notes(cases: dict[str, Case], results: dict[str, TraceResult], report: dict[str, Any]) -> list[str]:
     notes = []
     fitted = [name for name, result in results.items() if result.fitted_on]
     if fitted:
-        notes.append(f"{', '.join(fitted)}: the bundle was fitted to it, so it is in no total")
+        it = "it, so it is" if len(fitted) == 1 else "them, so they are"
+        notes.append(f"{', '.join(fitted)}: the bundle has learned from {it} in no total")
     saw = {name: [row.name for row in result.rows if row.saw] for name, result in results.items()}
     for name, who in saw.items():
         if who and name not in fitted:
@@ -251,6 +266,18 @@ def _notes(cases: dict[str, Case], results: dict[str, TraceResult]) -> list[str]
         notes.append(
             "no trace has labels: there are rates of alarms alone, and an alarm counts as false even if "
             "it is right"
+        )
+    elsewhere = report["totals"]["labels"][0]["unknown_pdu_elsewhere"]
+    if elsewhere:
+        reports = "1 report" if elsewhere == 1 else f"{elsewhere:,} reports"
+        notes.append(
+            f"{report['totals']['labels'][0]['name']}: {reports} of an unknown PDU where there is no fault; "
+            "that it is unknown is so, and is not counted as false"
+        )
+    left_out = report["against"]["left_out"] if report["against"] else []
+    if left_out:
+        notes.append(
+            f"{', '.join(left_out)}: not in the comparison of the bundles; one of them has learned from it"
         )
     of_annotator = quality_note(cases)
     if of_annotator is not None:

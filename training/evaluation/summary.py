@@ -1,7 +1,6 @@
 """The report of an evaluation: every detector on every trace, and on all of them together."""
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,63 +10,93 @@ from training.evaluation.annotations import annotator_quality
 from training.evaluation.cases import Case
 from training.evaluation.results import Ranked, Row, Told, TraceResult, as_spans
 from training.labels import Label
-from training.measures.events import EventMeasures, measure_events
+from training.measures.events import EventMeasures, judge_episodes, measure_events
 from training.measures.intervals import Intervals, observed_ns, union
 from training.measures.rates import Rate
-from training.metrics import Span, match, met
+from training.metrics import Span, met
 
-__all__ = ["RANKED", "curve_rows", "curves", "facts", "measured", "outcome", "set_aside", "totals"]
+__all__ = [
+    "CLEAN",
+    "RANKED",
+    "counted_hits",
+    "curve_rows",
+    "curves",
+    "facts",
+    "measured",
+    "outcome",
+    "set_aside",
+    "totals",
+]
 
-RANKED = ("average_precision", "prevalence", "range_auc_pr", "pate")
+RANKED = ("average_precision", "prevalence", "range_auc_pr", "vus_pr", "pate")
+CLEAN, _FAULTY = "clean traces", "traces with faults, outside of the faults"
 
 
 def measured(told: Told, labels: Sequence[Label], result: TraceResult) -> EventMeasures:
-    """Episodes of one trace; that a PDU is unknown finds a fault, but is never a false alarm."""
-    unknown = as_spans(told.unknown)
-    right = [span for span, counts in zip(unknown, match(unknown, labels).counts, strict=True) if counts]
-    aside = set_aside(result)
+    """Episodes of one trace; that a PDU is unknown finds a fault, but is never a false alarm.
+
+    Time counts in which an alarm would be false: neither that of interruptions nor that of faults.
+    """
+    aside, unknown = set_aside(result), as_spans(told.unknown)
+    counts = judge_episodes(unknown, labels, aside).matched.counts
+    right = [span for span, tells in zip(unknown, counts, strict=True) if tells]
+    quiet = union([*_interruptions(result), *labels])
     ends = np.array([result.first_ns, result.last_ns], np.int64)
-    return measure_events(as_spans(told.spans) + right, labels, observed_ns(ends, aside), aside)
+    return measure_events(as_spans(told.spans) + right, labels, observed_ns(ends, quiet), aside)
 
 
 def set_aside(result: TraceResult) -> Intervals:
     """Where the capture of a trace was interrupted."""
-    return union(Span(start_ns, end_ns, start_ns) for start_ns, end_ns in result.set_aside)
+    return union(_interruptions(result))
+
+
+def _interruptions(result: TraceResult) -> list[Span]:
+    return [Span(start_ns, end_ns, start_ns) for start_ns, end_ns in result.set_aside]
+
+
+def counted_hits(told: Told, labels: Sequence[Label], result: TraceResult) -> list[tuple[Label, bool]]:
+    """Faults that count, and whether an episode tells each, of an unknown PDU or another."""
+    aside = set_aside(result)
+    known, unknown = (judge_episodes(as_spans(spans), labels, aside) for spans in (told.spans, told.unknown))
+    hits = zip(known.matched.found, unknown.matched.found, strict=True)
+    return [(label, one or other) for label, (one, other) in zip(known.counted, hits, strict=True)]
 
 
 def outcome(told: Told, case: Case, result: TraceResult) -> dict[str, Any]:
     """What episodes are worth on one trace, against its true labels."""
-    spans, unknown = as_spans(told.spans), as_spans(told.unknown)
-    more = {"unknown_pdu": len(unknown)} if unknown else {}
+    events = measured(told, case.labels or [], result)
+    more: dict[str, Any] = {"excused": events.excused} if events.excused else {}
+    if told.unknown:
+        elsewhere = _unknown_elsewhere(told, case.labels or [], result)
+        more |= {"unknown_pdu": len(told.unknown), "unknown_pdu_elsewhere": elsewhere}
     if case.labels is None:
-        seconds = (result.last_ns - result.first_ns) / 1e9
-        return {"episodes": len(spans), "seconds": round(seconds, 1)} | more
-    found = match(spans, case.labels)
-    by_unknown = match(unknown, case.labels).found
-    hits = [known or new for known, new in zip(found.found, by_unknown, strict=True)]
+        seconds = round(events.observed_ns / 1e9, 1)
+        return {"episodes": events.episodes, "false": events.false, "seconds": seconds} | more
     kinds: dict[str, list[bool]] = {}
-    for label, hit in zip(case.labels, hits, strict=True):
+    for label, hit in counted_hits(told, case.labels, result):
         kinds.setdefault(label.kind, []).append(hit)
         if label.severity is not None:
             kinds.setdefault(f"{label.kind} {label.severity:g}", []).append(hit)
     controls: dict[str, list[bool]] = {}
-    for control, reported in zip(case.controls, met(spans, case.controls), strict=True):
+    for control, reported in zip(case.controls, met(as_spans(told.spans), case.controls), strict=True):
         controls.setdefault(control.name, []).append(reported)
-    latency = found.latency_ms
+    latency_ms = events.latency_quantile_ms(0.5)
     return {
-        "found": sum(hits),
-        "labels": len(case.labels),
-        "kinds": {kind: _share(hits) for kind, hits in sorted(kinds.items())},
-        "controls_reported": {kind: _share(hits) for kind, hits in sorted(controls.items())},
-        "episodes": len(spans),
-        "false": found.false_episodes,
-        "median_latency_ms": round(statistics.median(latency), 1) if latency else None,
-        "most_after_end_ms": round(max(found.latency_after_end_ms), 1) if latency else None,
+        "found": events.found,
+        "labels": events.faults,
+        "kinds": {kind: {"found": sum(hits), "of": len(hits)} for kind, hits in sorted(kinds.items())},
+        "controls_reported": {
+            kind: {"reported": sum(hits), "of": len(hits)} for kind, hits in sorted(controls.items())
+        },
+        "episodes": events.episodes,
+        "false": events.false,
+        "median_latency_ms": None if latency_ms is None else round(latency_ms, 1),
     } | more
 
 
-def _share(hits: Sequence[bool]) -> str:
-    return f"{sum(hits)}/{len(hits)}"
+def _unknown_elsewhere(told: Told, labels: Sequence[Label], result: TraceResult) -> int:
+    """Reports of unknown PDUs that would be false if they were told as anything else."""
+    return sum(judge_episodes(as_spans(told.unknown), labels, set_aside(result)).false)
 
 
 def totals(
@@ -85,9 +114,10 @@ def totals(
         results: by name.
 
     Returns:
-        A dictionary each: shares are 0 to 1 and None where there is nothing to share; false alarms an hour,
-        with the exact 95 % interval, are those of the clean traces where there are any, else of all; measures
-        of lines are means over traces.
+        A dictionary each: shares are 0 to 1 and None where there is nothing to share, and are those of traces
+        with labels; false alarms an hour, with the exact 95 % interval, are those of the clean traces where
+        there are any, else of all outside of their faults; lines and regions are counted over all traces,
+        measures of rankings are means over traces.
     """
     return [_total(by, name, of_trace, cases, results) for name, of_trace in rows.items()]
 
@@ -100,17 +130,20 @@ def _total(
     results: Mapping[str, TraceResult],
 ) -> dict[str, Any]:
     faulty, clean = EventMeasures(), EventMeasures()
-    lines, ranked = [0, 0, 0], []
+    lines, regions, ranked = [0] * 3, [0] * 4, []
+    elsewhere = 0
     for trace, row in of_trace.items():
         labels = cases[trace].labels_by(by)
         if results[trace].fitted_on or row.saw or (labels is None and by != "labels"):
             continue
         total = measured(row.told, labels or [], results[trace])
-        if labels:
-            faulty += total
-        else:
+        elsewhere += _unknown_elsewhere(row.told, labels or [], results[trace])
+        if not labels:
             clean += total
-        lines = [a + b for a, b in zip(lines, row.lines.get(by, (0, 0, 0)), strict=True)]
+            continue
+        faulty += total
+        lines = [a + b for a, b in zip(lines, row.lines.get(by, (0,) * 3), strict=True)]
+        regions = [a + b for a, b in zip(regions, row.regions.get(by, (0,) * 4), strict=True)]
         if by in row.ranked:
             ranked.append(row.ranked[by])
     alarms = clean if clean.observed_ns else faulty
@@ -125,11 +158,20 @@ def _total(
         "latency_median_ms": faulty.latency_quantile_ms(0.5),
         "latency_95_ms": faulty.latency_quantile_ms(0.95),
         "false_alarms": _rate(alarms.false_alarms),
-        "false_alarms_on": "clean traces" if clean.observed_ns else "traces with faults",
-        "line_recall": lines[0] / lines[1] if lines[1] else None,
-        "line_precision": lines[0] / lines[2] if lines[2] else None,
+        "false_alarms_on": CLEAN if clean.observed_ns else _FAULTY,
+        "unknown_pdu_elsewhere": elsewhere,
+        "lines": dict(zip(("found", "labelled", "told"), lines, strict=True)),
+        "line_recall": _share(lines[0], lines[1]),
+        "line_precision": _share(lines[0], lines[2]),
+        "regions": dict(zip(("found", "labelled", "right", "told"), regions, strict=True)),
+        "region_recall": _share(regions[0], regions[1]),
+        "region_precision": _share(regions[2], regions[3]),
         **{what: _mean(ranked, what) for what in RANKED},
     }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def _rate(rate: Rate) -> dict[str, Any]:
@@ -140,7 +182,9 @@ def _rate(rate: Rate) -> dict[str, Any]:
 
 
 def _mean(ranked: Sequence[Ranked], what: str) -> float | None:
-    values = [value for one in ranked if (value := getattr(one, what)) is not None]
+    # Where no line is labelled a ranking has no average precision; chance is none to compare with, then.
+    of = [one for one in ranked if what != "prevalence" or one.average_precision is not None]
+    values = [value for one in of if (value := getattr(one, what)) is not None]
     return float(np.mean(values)) if values else None
 
 
@@ -167,6 +211,8 @@ def curve_rows(found: Mapping[str, Mapping[str, EventMeasures]]) -> list[dict[st
         {
             "name": name,
             "budget_per_hour": float(budget),
+            "found": point.found,
+            "faults": point.faults,
             "recall": point.recall,
             "precision": point.precision,
             "false_alarms": _rate(point.false_alarms),
@@ -180,6 +226,7 @@ def facts(result: TraceResult, case: Case) -> dict[str, Any]:
     """What a trace is, and how long it took."""
     return {
         "lines": result.lines,
+        "warming_lines": result.warming,
         "hours": (result.last_ns - result.first_ns) / 3.6e12,
         "faults": len(case.labels or []),
         "annotations": None if case.annotator is None else len(case.annotator),

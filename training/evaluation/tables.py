@@ -8,18 +8,25 @@ from rich.table import Table
 
 __all__ = [
     "JUDGE_WORDS",
+    "PAPER",
     "against_rows",
+    "budget",
+    "cell",
     "kind_rows",
     "per_hour",
+    "rates",
     "render",
     "render_against",
     "render_kinds",
     "render_totals",
     "show",
+    "starred",
     "whole",
 ]
 
 JUDGE_WORDS = {"labels": "true labels", "annotator": "the annotator's labels"}
+PAPER = "the paper has 0.60 / 0.90 by line and 0.81 / 0.81 by region, on its own traffic"
+_MARKS = ("", " †", " ‡", " §", " ¶")
 
 
 def show(console: Console, report: dict[str, Any], kinds: bool = False) -> None:
@@ -44,28 +51,49 @@ def render_totals(report: dict[str, Any], by: str) -> Table:
     table.add_column("detector", no_wrap=True)
     heads = ["found", "episode precision", "delay median / 95 %, ms"] if with_faults else []
     heads += ["false alarms/h [95 %]"]
-    heads += ["line recall / precision", "AP", "RangeAUC-PR", "PATE"] if with_faults else []
+    if with_faults:
+        heads += ["line recall / precision", "by region", "AP", "RangeAUC-PR", "PATE"]
     for head in heads:
         table.add_column(head, justify="right")
-    for row in rows:
+    alarms, basis = rates(rows)
+    for row, rate in zip(rows, alarms, strict=True):
         cells = []
         if with_faults:
             cells += [
-                f"{row['found']}/{row['faults']}",
-                f"{share(row['precision'])} ({row['false']} false)",
+                f"{row['found']}/{row['faults']}" if row["faults"] else "-",
+                f"{share(row['precision'])} ({row['false']} false)" if row["faults"] else "-",
                 f"{whole(row['latency_median_ms'])} / {whole(row['latency_95_ms'])}",
             ]
-        cells.append(per_hour(row["false_alarms"]))
+        cells.append(rate)
         if with_faults:
             cells += [
                 f"{share(row['line_recall'])} / {share(row['line_precision'])}",
+                f"{share(row['region_recall'])} / {share(row['region_precision'])}",
                 *(share(row[what]) for what in ("average_precision", "range_auc_pr", "pate")),
             ]
         table.add_row(row["name"], *cells)
-    hours = max((row["false_alarms"]["hours"] for row in rows), default=0.0)
-    on = rows[0]["false_alarms_on"] if rows else "clean traces"
-    table.caption = f"false alarms: on {hours:.2f} h of {on}, with the exact 95 % interval"
+    table.caption = f"{basis}; {PAPER}" if with_faults else basis
     return table
+
+
+def rates(rows: Sequence[dict[str, Any]]) -> tuple[list[str], str]:
+    """False alarms an hour of each row of totals, and a sentence on which traffic they are of.
+
+    Rows that are not of the same traffic as the first one have a mark, which the sentence explains.
+    """
+    of_row = [(row["false_alarms_on"], round(row["false_alarms"]["hours"], 4)) for row in rows]
+    kinds = list(dict.fromkeys(kind for kind in of_row if kind[1]))
+    marks = {kind: _MARKS[min(number, len(_MARKS) - 1)] for number, kind in enumerate(kinds)}
+    texts = [
+        per_hour(row["false_alarms"]) + marks.get(kind, "") for row, kind in zip(rows, of_row, strict=True)
+    ]
+    basis = "; ".join(f"{marks[kind]} on {kind[1]:.2f} h of {kind[0]}".strip() for kind in kinds)
+    return texts, f"false alarms: {basis or 'on no traffic'}, with the exact 95 % interval"
+
+
+def budget(per_hour: float) -> str:
+    """A budget in words."""
+    return f"{per_hour:g} false alarm{'' if per_hour == 1 else 's'} an hour"
 
 
 def share(value: float | None) -> str:
@@ -91,33 +119,37 @@ def _three(value: float) -> str:
 
 def render(report: dict[str, Any]) -> Table:
     """Every trace: found/labels and false episodes, or episodes of a clean trace."""
-    table = Table(title=f"{report['bundle']} at {report['false_alarms_per_hour']:g} false alarms an hour")
+    table = Table(title=f"{report['bundle']} at {budget(report['false_alarms_per_hour'])}")
     table.add_column("detector", no_wrap=True)
     for name in report["traces"]:
         facts = report["facts"][name]
         table.add_column(f"{name} *" if facts["fitted_on"] else name, justify="right")
     for row in report["rows"]:
-        saw = {name for name in report["traces"] if row["name"] in report["facts"][name]["baselines_saw"]}
-        table.add_row(
-            row["name"],
-            *(_cell(row.get(name)) + (" *" if name in saw else "") for name in report["traces"]),
-        )
+        table.add_row(row["name"], *(cell(report, row, name) for name in report["traces"]))
     if any(facts["fitted_on"] or facts["baselines_saw"] for facts in report["facts"].values()):
         table.caption = "* learned from this trace; in no total"
     return table
 
 
-def _cell(outcome: dict[str, Any] | None) -> str:
+def starred(report: dict[str, Any], detector: str, trace: str) -> bool:
+    """Whether a baseline has learned from a trace."""
+    return detector in report["facts"][trace]["baselines_saw"]
+
+
+def cell(report: dict[str, Any], row: dict[str, Any], trace: str) -> str:
+    """What a detector told of a trace, with a star if it has learned from it."""
+    outcome = row.get(trace)
     if outcome is None:
         return "-"
+    star = " *" if starred(report, row["name"], trace) else ""
     if "found" not in outcome:
-        return f"{outcome['episodes']} false"
+        return f"{outcome['false']} false{star}"
     false = f", {outcome['false']} false" if outcome["false"] else ""
-    return f"{outcome['found']}/{outcome['labels']}{false}"
+    return f"{outcome['found']}/{outcome['labels']}{false}{star}"
 
 
 def render_kinds(report: dict[str, Any]) -> Table:
-    """Found of labelled by kind and severity, and controls that were reported, over all labelled traces."""
+    """Found of labelled by kind and severity, and controls that were reported, over what is in the totals."""
     detectors = [row for row in report["rows"] if not row["name"].endswith("best")]
     table = Table(title="found by kind of fault and severity; controls reported")
     table.add_column("kind", no_wrap=True)
@@ -129,21 +161,31 @@ def render_kinds(report: dict[str, Any]) -> Table:
 
 
 def kind_rows(report: dict[str, Any], detectors: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """A row for each kind, severity and control: found of all, for each detector."""
+    """A row for each kind, severity and control: found of all, for each detector.
+
+    Traces that a detector or the bundle has learned from are left out, as in the totals.
+    """
+
+    def traces(detector: str) -> list[str]:
+        unseen = (name for name in report["traces"] if not report["facts"][name]["fitted_on"])
+        return [name for name in unseen if not starred(report, detector, name)]
+
     out = []
     for part, prefix in (("kinds", ""), ("controls_reported", "control: ")):
-        of_trace = [(row, [row[t].get(part, {}) for t in report["traces"] if t in row]) for row in detectors]
+        of_trace = [
+            (row, [row[t].get(part, {}) for t in traces(row["name"]) if t in row]) for row in detectors
+        ]
         for kind in sorted({kind for _, parts in of_trace for shares in parts for kind in shares}):
             cells = [_total([shares[kind] for shares in parts if kind in shares]) for _, parts in of_trace]
             out.append([f"{prefix}{kind}", *cells])
     return out
 
 
-def _total(shares: Sequence[str]) -> str:
-    pairs = [share.split("/") for share in shares]
-    return (
-        f"{sum(int(found) for found, _ in pairs)}/{sum(int(count) for _, count in pairs)}" if pairs else "-"
-    )
+def _total(shares: Sequence[dict[str, int]]) -> str:
+    if not shares:
+        return "-"
+    hits = sum(share.get("found", share.get("reported", 0)) for share in shares)
+    return f"{hits}/{sum(share['of'] for share in shares)}"
 
 
 def render_against(report: dict[str, Any]) -> Table:

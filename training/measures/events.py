@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from training.labels import Label
 from training.measures.intervals import NOWHERE, Intervals
 from training.measures.rates import Rate, rate
-from training.metrics import Span, match
+from training.metrics import Found, Span, match
 
-__all__ = ["EventMeasures", "measure_events"]
+__all__ = ["EventMeasures", "Judgement", "judge_episodes", "measure_events"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +84,13 @@ def measure_events(
         set_aside: where nothing counts, such as capture gaps: a fault wholly within is left out, and an
             episode that touches it is never false. It may still tell a fault.
     """
-    counted = [label for label in labels if not _within(label.start_ns, label.end_ns, set_aside)]
-    matched = match(episodes, counted)
-    false = excused = 0
-    for episode, counts in zip(episodes, matched.counts, strict=True):
-        if not counts:
-            touches = _touches(episode.start_ns, episode.end_ns, set_aside)
-            excused += touches
-            false += not touches
+    counted, matched, false = judge_episodes(episodes, labels, set_aside)
+    excused = len(episodes) - sum(matched.counts) - sum(false)
     return EventMeasures(
         found=sum(matched.found),
         faults=len(counted),
         episodes=len(episodes) - excused,
-        false=false,
+        false=sum(false),
         excused=excused,
         observed_ns=observed_ns,
         latency_ms=tuple(
@@ -104,6 +99,31 @@ def measure_events(
             if told_ns is not None
         ),
     )
+
+
+class Judgement(NamedTuple):
+    """Episodes and faults of one trace.
+
+    Attributes:
+        counted: faults that count: those not wholly within what is set aside.
+        matched: the episodes against these.
+        false: for each episode, whether it is false: it tells no fault, and touches nothing set aside.
+    """
+
+    counted: list[Label]
+    matched: Found
+    false: list[bool]
+
+
+def judge_episodes(episodes: Sequence[Span], labels: Sequence[Label], set_aside: Intervals) -> Judgement:
+    """Which faults count, which of them are told, and which episodes are false; see `measure_events`."""
+    counted = [label for label in labels if not _within(label.start_ns, label.end_ns, set_aside)]
+    matched = match(episodes, counted)
+    false = [
+        not right and not _touches(episode.start_ns, episode.end_ns, set_aside)
+        for episode, right in zip(episodes, matched.counts, strict=True)
+    ]
+    return Judgement(counted, matched, false)
 
 
 def _within(start_ns: int, end_ns: int, intervals: Intervals) -> bool:

@@ -53,6 +53,20 @@ def test_what_one_finds_alone(faulty_trace: Path, bundle_path: Path, tmp_path: P
     assert all(fault["start_ns"] in starts for fault in new["found"]["only_new"])
 
 
+def test_what_either_has_learned_from_is_left_out(
+    clean_trace: Path, faulty_trace: Path, bundle_path: Path, tmp_path: Path
+) -> None:
+    """The old bundle's own trace would flatter it, as the new one's would that."""
+    tuned = changed(bundle_path, tmp_path / "tuned", trained={})
+    for new, old in ((bundle_path, tuned), (tuned, bundle_path)):
+        report = run_study(new, [clean_trace, faulty_trace], against=old).report
+        alone = run_study(new, [faulty_trace], against=old).report["against"]
+        assert report["against"].pop("left_out") == ["clean"]
+        assert alone.pop("left_out") == []
+        assert report["against"] == alone
+        assert any(note.startswith("clean: not in the comparison") for note in report["notes"])
+
+
 def test_other_key(faulty_trace: Path, bundle_path: Path, tmp_path: Path) -> None:
     """A bundle to which a PDU is something else cannot be compared line by line."""
     other = changed(bundle_path, tmp_path / "other", key="name")

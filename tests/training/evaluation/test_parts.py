@@ -63,7 +63,7 @@ def result(name: str, quiet: dict[str, list[list[tuple[int, int, int]]]]) -> Tra
     """A trace of which only its quiet episodes matter."""
     return TraceResult(
         name=name, path=name, sha256="", truth_sha256="", lines=1, first_ns=0, last_ns=1, set_aside=[],
-        fitted_on=False, seconds=0.0, pass_seconds=0.0, rows=[], drawing=Drawing("", "", [], []),
+        fitted_on=False, warming=0, seconds=0.0, pass_seconds=0.0, rows=[], drawing=Drawing("", "", [], []),
         quiet=quiet,
     )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """An evaluation that is interrupted, gone on with, and added to later."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,28 @@ def test_damaged_state(unseen_clean: Path, bundle_path: Path, tmp_path: Path) ->
     run_study(bundle_path, [unseen_clean], folder=tmp_path)
     (tmp_path / "unseen.trace.json").write_bytes(b"{")
     with pytest.raises(InputError, match=r"unseen\.trace\.json: is damaged"):
+        run_study(bundle_path, [unseen_clean], folder=tmp_path)
+
+
+def test_damaged_scores(copied: Path, faulty_trace: Path, bundle_path: Path, tmp_path: Path) -> None:
+    """The file is named, and what to do."""
+    folder = tmp_path / "kept"
+    shutil.copy(faulty_trace.with_suffix(".labels.jsonl"), copied.with_suffix(".labels.jsonl"))
+    run_study(bundle_path, [copied], folder=folder)
+    scores = folder / "copy.scores.npz"
+    for damaged in (scores.read_bytes()[:5000], b""):
+        scores.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"copy\.scores\.npz: cannot be read.*do the trace again"):
+            run_study(bundle_path, [copied], folder=folder)
+
+
+def test_results_of_another_version(unseen_clean: Path, bundle_path: Path, tmp_path: Path) -> None:
+    """They may be counted in another way, and are not mixed with new ones."""
+    run_study(bundle_path, [unseen_clean], folder=tmp_path)
+    settings = json.loads((tmp_path / "evaluation.json").read_text())
+    settings["version of the evaluation"] = [1, "0.0.1"]
+    (tmp_path / "evaluation.json").write_text(json.dumps(settings))
+    with pytest.raises(OutputError, match="holds an evaluation with another version of the evaluation"):
         run_study(bundle_path, [unseen_clean], folder=tmp_path)
 
 

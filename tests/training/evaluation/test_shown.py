@@ -13,7 +13,7 @@ from ecustream.cli import run_app
 from training.__main__ import app
 from training.evaluation.document import document
 from training.evaluation.study import Study
-from training.evaluation.tables import per_hour, render_kinds, show
+from training.evaluation.tables import budget, kind_rows, per_hour, rates, render_kinds, show
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -85,6 +85,16 @@ def test_report_that_cannot_be_written(
     assert "cannot write the report" in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_report_in_place_of_a_trace(
+    copied: Path, bundle_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slip of the hand must not cost a recording."""
+    before = copied.read_bytes()
+    assert run(monkeypatch, copied, "--model", bundle_path, "--json", copied) == 2
+    assert "is one of the files to be read" in capsys.readouterr().err.replace("\n", " ")
+    assert copied.read_bytes() == before
+
+
 def test_page_is_whole(study: Study) -> None:
     """Every table and picture is on it, and it loads nothing."""
     text = document(study)
@@ -115,8 +125,37 @@ def test_kinds_add_up(study: Study) -> None:
     for row in study.report["rows"]:
         kinds = row["faulty"]["kinds"]
         whole = [share for kind, share in kinds.items() if not kind[-1].isdigit()]
-        assert sum(int(share.split("/")[0]) for share in whole) == row["faulty"]["found"]
-        assert sum(int(share.split("/")[1]) for share in whole) == row["faulty"]["labels"]
+        assert sum(share["found"] for share in whole) == row["faulty"]["found"]
+        assert sum(share["of"] for share in whole) == row["faulty"]["labels"]
+
+
+def test_kinds_leave_out_what_was_learned_from(study: Study) -> None:
+    """The classifier's own trace is in no cell of it, as it is in no total."""
+    rows = {row["name"]: row for row in study.report["rows"]}
+    learned, unseen = rows["logistic regression"], rows["CUSUM"]
+    cells = kind_rows(study.report, [learned, unseen])
+    assert {row[1] for row in cells} == {"-"}
+    assert all("/" in row[2] for row in cells)
+
+
+def test_rates_of_different_traffic_are_marked() -> None:
+    """Each row says on which traffic it is; those without any have no mark."""
+
+    def row(on: str, hours: float, per_hour: float | None) -> dict[str, object]:
+        return {
+            "false_alarms_on": on,
+            "false_alarms": {"hours": hours, "per_hour": per_hour, "low": 0.0, "high": 9.0},
+        }
+
+    texts, sentence = rates([row("A", 2.0, 1.0), row("B", 0.5, 2.0), row("A", 2.0, 3.0), row("B", 0.0, None)])
+    assert texts == ["1 [0, 9]", "2 [0, 9] †", "3 [0, 9]", "-"]
+    assert sentence == "false alarms: on 2.00 h of A; † on 0.50 h of B, with the exact 95 % interval"
+
+
+def test_budget_in_words() -> None:
+    """One alarm is one."""
+    assert budget(1.0) == "1 false alarm an hour"
+    assert budget(0.5) == "0.5 false alarms an hour"
 
 
 def test_rate_in_words() -> None:
