@@ -8,7 +8,7 @@ import numpy as np
 from training.evaluation.results import TraceResult, as_spans
 from training.evaluation.study import Study
 from training.evaluation.summary import RANKED, set_aside
-from training.evaluation.tables import JUDGE_WORDS, PAPER, against_rows, budget, cell, kind_rows, rates, whole
+from training.evaluation.tables import JUDGE_WORDS, PAPER, against_rows, budget, cell, hours, kind_rows, rates
 from training.measures.budgets import ScoredTrace
 from training.measures.page import Cell, Picture, Section, Table, page
 from training.measures.recall_plot import RecallCurve, plot_recall
@@ -64,10 +64,10 @@ def document(study: Study) -> str:
     sections.append(Section("Scores over time", text, pictures))
     if report["notes"]:
         sections.append(Section("Notes", "\n\n".join(report["notes"])))
-    hours = sum(facts["hours"] for facts in report["facts"].values())
+    length = hours(sum(facts["hours"] for facts in report["facts"].values()))
     count = len(report["traces"])
     lead = (
-        f"Bundle {report['bundle']}, {count} trace{'' if count == 1 else 's'}, {hours:.2f} h, at a budget of "
+        f"Bundle {report['bundle']}, {count} trace{'' if count == 1 else 's'}, {length}, at a budget of "
         f"{budget(report['false_alarms_per_hour'])}. Traces that a detector has learned "
         "from are in none of its totals."
     )
@@ -80,7 +80,8 @@ _JUDGE_TEXT = {
         "alarms are those of traces without faults where there are any, with the exact 95 % interval."
     ),
     "annotator": (
-        "The same against labels that a rule made. They are unreliable: the notes below say how much so."
+        "The same against labels that a rule made, as if they were faults. They are unreliable: the notes "
+        "below say how much so."
     ),
 }
 
@@ -100,14 +101,13 @@ def _totals(rows: Sequence[dict[str, Any]]) -> list[Table]:
             row["recall"],
             row["precision"],
             row["false"] if row["faults"] else None,
-            whole(row["latency_median_ms"]),
-            whole(row["latency_95_ms"]),
+            _whole(row["latency_median_ms"]),
+            _whole(row["latency_95_ms"]),
             rate,
         ]
         for row, rate in zip(rows, alarms, strict=True)
     ]
-    told: list[list[Cell]] = [[row["name"], *(row[key] for key in _TOLD)] for row in rows]
-    ranked: list[list[Cell]] = [[row["name"], *(row[key] for key in RANKED)] for row in rows]
+    told, ranked = _shares(rows, _TOLD), _shares(rows, RANKED)
     return [
         Table(
             f"Faults found by episodes. {basis}.",
@@ -116,8 +116,9 @@ def _totals(rows: Sequence[dict[str, Any]]) -> list[Table]:
             episodes,
         ),
         Table(
-            "Lines told at the budget, and regions: lines at most 100 ms apart. Shares of all traces with "
-            f"labels; {PAPER}.",
+            "Lines told at the budget, of all traces with labels; lines at most 100 ms apart are a region. "
+            "The detector and its parts tell lines of an episode's PDUs, a baseline those above its threshold. "
+            f"For comparison, {PAPER}.",
             ["detector", "line recall", "line precision", "region recall", "region precision"],
             told,
         ),
@@ -129,6 +130,17 @@ def _totals(rows: Sequence[dict[str, Any]]) -> list[Table]:
             ranked,
         ),
     ]  # fmt: skip
+
+
+def _shares(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[list[Cell]]:
+    """Detectors of which one of these is known; of three digits, or a tiny one would be written 4.9e-05."""
+    cells = [[None if row[key] is None else round(row[key], 3) for key in keys] for row in rows]
+    known = (any(cell is not None for cell in row) for row in cells)
+    return [[row["name"], *own] for row, own, there in zip(rows, cells, known, strict=True) if there]
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def _facts(report: dict[str, Any]) -> Table:

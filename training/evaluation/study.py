@@ -19,11 +19,12 @@ from training.evaluation.results import Row, TraceResult
 from training.evaluation.rivals import Rival, annotations_of, chosen_baselines, fit_rivals
 from training.evaluation.scan import Opened, open_bundle
 from training.evaluation.store import Store
-from training.evaluation.summary import curve_rows, curves, facts, outcome, totals
+from training.evaluation.summary import covered, curve_rows, curves, facts, outcome, totals
 from training.measures.events import EventMeasures
 
 __all__ = ["Study", "evaluate", "run_study"]
 
+_MUCH_COVERED = 0.5
 _BUDGETS = (1.0, 10.0, 100.0, 1000.0)
 _VERSION = [2, ecustream.__version__]
 """Results of another version are not mixed with these: they may be counted in another way."""
@@ -279,6 +280,13 @@ def _notes(cases: dict[str, Case], results: dict[str, TraceResult], report: dict
         notes.append(
             f"{', '.join(left_out)}: not in the comparison of the bundles; one of them has learned from it"
         )
+    for by, whose in (("labels", "true labels"), ("annotator", "the annotator's labels")):
+        share = covered(by, cases, results)
+        if share is not None and share > _MUCH_COVERED:
+            notes.append(
+                f"{whose} cover {share:.0%} of the time: against them nearly every episode is right, by "
+                "chance as well, and there is hardly any time for false ones; compare with the random score"
+            )
     of_annotator = quality_note(cases)
     if of_annotator is not None:
         notes.append(of_annotator)

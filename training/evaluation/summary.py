@@ -19,6 +19,7 @@ __all__ = [
     "CLEAN",
     "RANKED",
     "counted_hits",
+    "covered",
     "curve_rows",
     "curves",
     "facts",
@@ -97,6 +98,14 @@ def outcome(told: Told, case: Case, result: TraceResult) -> dict[str, Any]:
 def _unknown_elsewhere(told: Told, labels: Sequence[Label], result: TraceResult) -> int:
     """Reports of unknown PDUs that would be false if they were told as anything else."""
     return sum(judge_episodes(as_spans(told.unknown), labels, set_aside(result)).false)
+
+
+def covered(by: str, cases: Mapping[str, Case], results: Mapping[str, TraceResult]) -> float | None:
+    """Share of the time of the traces that a judge labelled in which something is labelled; None without."""
+    judged = [(results[name], labels) for name, case in cases.items() if (labels := case.labels_by(by))]
+    observed = sum(measured(Told([]), [], result).observed_ns for result, _ in judged)
+    quiet = sum(measured(Told([]), labels, result).observed_ns for result, labels in judged)
+    return 1 - quiet / observed if observed else None
 
 
 def totals(

@@ -12,6 +12,7 @@ __all__ = [
     "against_rows",
     "budget",
     "cell",
+    "hours",
     "kind_rows",
     "per_hour",
     "rates",
@@ -26,6 +27,7 @@ __all__ = [
 
 JUDGE_WORDS = {"labels": "true labels", "annotator": "the annotator's labels"}
 PAPER = "the paper has 0.60 / 0.90 by line and 0.81 / 0.81 by region, on its own traffic"
+_MOST_COLUMNS = 8
 _MARKS = ("", " †", " ‡", " §", " ¶")
 
 
@@ -34,7 +36,7 @@ def show(console: Console, report: dict[str, Any], kinds: bool = False) -> None:
     parts: list[RenderableType] = [render_totals(report, by) for by in report["totals"]]
     parts.append(render(report))
     if kinds:
-        parts.append(render_kinds(report))
+        parts += kind_tables(report)
     if report["against"]:
         parts.append(render_against(report))
     console.print(Group(*parts))
@@ -87,8 +89,13 @@ def rates(rows: Sequence[dict[str, Any]]) -> tuple[list[str], str]:
     texts = [
         per_hour(row["false_alarms"]) + marks.get(kind, "") for row, kind in zip(rows, of_row, strict=True)
     ]
-    basis = "; ".join(f"{marks[kind]} on {kind[1]:.2f} h of {kind[0]}".strip() for kind in kinds)
+    basis = "; ".join(f"{marks[kind]} on {hours(kind[1])} of {kind[0]}".strip() for kind in kinds)
     return texts, f"false alarms: {basis or 'on no traffic'}, with the exact 95 % interval"
+
+
+def hours(value: float) -> str:
+    """A time in hours, or in minutes below one."""
+    return f"{value:.2f} h" if value >= 1 else f"{60 * value:.1f} min"
 
 
 def budget(per_hour: float) -> str:
@@ -148,9 +155,21 @@ def cell(report: dict[str, Any], row: dict[str, Any], trace: str) -> str:
     return f"{outcome['found']}/{outcome['labels']}{false}{star}"
 
 
-def render_kinds(report: dict[str, Any]) -> Table:
-    """Found of labelled by kind and severity, and controls that were reported, over what is in the totals."""
-    detectors = [row for row in report["rows"] if not row["name"].endswith("best")]
+def kind_tables(report: dict[str, Any]) -> list[Table]:
+    """`render_kinds` for as many detectors at once as can be read beside each other."""
+    rows = [row for row in report["rows"] if not row["name"].endswith("best")]
+    return [render_kinds(report, rows[i : i + _MOST_COLUMNS]) for i in range(0, len(rows), _MOST_COLUMNS)]
+
+
+def render_kinds(report: dict[str, Any], detectors: Sequence[dict[str, Any]] | None = None) -> Table:
+    """Found of labelled by kind and severity, and controls that were reported, over what is in the totals.
+
+    Args:
+        report: of an evaluation.
+        detectors: rows of it; None: all but those of thresholds in hindsight.
+    """
+    if detectors is None:
+        detectors = [row for row in report["rows"] if not row["name"].endswith("best")]
     table = Table(title="found by kind of fault and severity; controls reported")
     table.add_column("kind", no_wrap=True)
     for row in detectors:

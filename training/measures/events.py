@@ -25,8 +25,8 @@ class EventMeasures:
         false: episodes that tell no fault.
         excused: episodes that tell no fault, but touch what is set aside.
         observed_ns: time that counts.
-        latency_ms: for each found fault, from its start until the first episode that tells it was told;
-            negative where one that had begun up to 0.5 s before goes on into it.
+        latency_ms: for each found fault, from its start until the first episode that tells it was told; 0
+            where that was told already, of an earlier fault or up to 0.5 s too early, and goes on into it.
     """
 
     found: int = 0
@@ -94,7 +94,7 @@ def measure_events(
         excused=excused,
         observed_ns=observed_ns,
         latency_ms=tuple(
-            (told_ns - label.start_ns) / 1e6
+            max(told_ns - label.start_ns, 0) / 1e6
             for told_ns, label in zip(matched.told_ns, counted, strict=True)
             if told_ns is not None
         ),

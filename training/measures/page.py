@@ -66,7 +66,7 @@ table{border-collapse:collapse;font-size:.875em;font-variant-numeric:tabular-num
 caption{text-align:left;color:var(--c5b6673);padding:0 0 .4rem}
 th,td{padding:.3em .8em;border-bottom:1px solid var(--ce2e6eb);text-align:left;vertical-align:top}
 thead th{border-bottom:2px solid var(--c5b6673);vertical-align:bottom}
-tbody th{font-weight:600}
+tbody th{font-weight:600;min-width:14em}
 tbody tr:nth-child(even){background:var(--cf4f6f8)}
 .n{text-align:right;white-space:nowrap}
 figure{margin:1.2rem 0}

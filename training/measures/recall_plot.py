@@ -71,12 +71,14 @@ def _paint(figure: Any, curves: Sequence[RecallCurve]) -> None:
         axes.hlines(
             y, [low for low, _ in bars], [high for _, high in bars], color=colour, linewidth=0.8, alpha=0.45
         )
+        # After a round of colours the other two are one ahead: no two of many detectors look alike.
+        style = number + number // len(theme.DETECTORS)
         axes.plot(
             x,
             y,
             color=colour,
-            linestyle=DASHES[number % len(DASHES)],
-            marker=MARKERS[number % len(MARKERS)],
+            linestyle=DASHES[style % len(DASHES)],
+            marker=MARKERS[style % len(MARKERS)],
             markersize=4.5,
             linewidth=1.6,
             label=name,

@@ -149,7 +149,7 @@ def test_rates_of_different_traffic_are_marked() -> None:
 
     texts, sentence = rates([row("A", 2.0, 1.0), row("B", 0.5, 2.0), row("A", 2.0, 3.0), row("B", 0.0, None)])
     assert texts == ["1 [0, 9]", "2 [0, 9] †", "3 [0, 9]", "-"]
-    assert sentence == "false alarms: on 2.00 h of A; † on 0.50 h of B, with the exact 95 % interval"
+    assert sentence == "false alarms: on 2.00 h of A; † on 30.0 min of B, with the exact 95 % interval"
 
 
 def test_budget_in_words() -> None:

@@ -17,7 +17,7 @@ from training.evaluation.judge import JUDGES, Plan, judge
 from training.evaluation.results import Drawing, Ranked, Row, Told, TraceResult
 from training.evaluation.scan import open_bundle
 from training.evaluation.study import Study, run_study
-from training.evaluation.summary import measured, outcome, totals
+from training.evaluation.summary import covered, measured, outcome, totals
 from training.fit import recalibrate
 from training.labels import Label
 from training.measures.lines import confusion
@@ -125,6 +125,15 @@ def test_time_of_faults_is_not_observed() -> None:
     labels = [Label(2 * S, 5 * S, "x"), Label(4 * S, 6 * S, "y")]
     events = measured(Told([(8 * S, 8 * S, 8 * S)]), labels, _result([(1 * S, 3 * S)], 10 * S))
     assert (events.false, events.observed_ns) == (1, 5 * S)
+
+
+def test_labels_that_cover_nearly_all() -> None:
+    """The share of the time, of traces that the judge labelled, without interruptions."""
+    cases = {"a": _case([Label(2 * S, 7 * S, "x")], []), "b": _case(None, [Label(0, 10 * S, "x")])}
+    results = {"a": _result([(5 * S, 6 * S)], 10 * S), "b": _result([], 10 * S)}
+    assert covered("labels", cases, results) == pytest.approx(4 / 9)
+    assert covered("annotator", cases, results) == 1.0
+    assert covered("annotator", {"a": cases["a"]}, results) is None
 
 
 def _case(labels: list[Label] | None, annotator: list[Label] | None = None) -> Case:

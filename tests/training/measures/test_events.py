@@ -27,6 +27,13 @@ def test_counts_and_delays() -> None:
     assert result.false_alarms.per_hour == 2.0
 
 
+def test_no_fault_is_told_before_it_begins() -> None:
+    """Where an alarm of an earlier fault goes on, a later one is told at once, not seconds in advance."""
+    labels = [Label(1000 * MS, 1200 * MS, "late"), Label(2200 * MS, 2300 * MS, "late")]
+    assert measure_events([span(900, 2300, 950)], labels, HOUR_NS).latency_ms == (0.0, 0.0)
+    assert measure_events([span(1000, 2300, 1050)], labels, HOUR_NS).latency_ms == (50.0, 0.0)
+
+
 def test_delays_as_quantiles() -> None:
     """Interpolated as numpy does; none without a found fault."""
     result = EventMeasures(latency_ms=tuple(float(i) for i in range(101)))
