@@ -117,8 +117,8 @@ def _totals(rows: Sequence[dict[str, Any]]) -> list[Table]:
         ),
         Table(
             "Lines told at the budget, of all traces with labels; lines at most 100 ms apart are a region. "
-            "The detector and its parts tell lines of an episode's PDUs, a baseline those above its threshold. "
-            f"For comparison, {PAPER}.",
+            "The detector and its parts tell the lines of an episode's PDUs, a baseline those above its "
+            f"threshold. For comparison, {PAPER}.",
             ["detector", "line recall", "line precision", "region recall", "region precision"],
             told,
         ),

@@ -57,7 +57,7 @@ class Section(NamedTuple):
 _STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--cffffff);color:var(--c1b1f24);font:16px/1.5 system-ui,sans-serif}
-main{max-width:62rem;margin:0 auto;padding:2rem 1.25rem 4rem}
+main{max-width:74rem;margin:0 auto;padding:2rem 1.25rem 4rem}
 h1{font-size:1.7rem;line-height:1.2;margin:0 0 .6rem}
 h2{font-size:1.2rem;margin:2.4rem 0 .5rem;padding-top:.6rem;border-top:1px solid var(--ce2e6eb)}
 p{max-width:46rem;margin:.6rem 0}
@@ -66,7 +66,7 @@ table{border-collapse:collapse;font-size:.875em;font-variant-numeric:tabular-num
 caption{text-align:left;color:var(--c5b6673);padding:0 0 .4rem}
 th,td{padding:.3em .8em;border-bottom:1px solid var(--ce2e6eb);text-align:left;vertical-align:top}
 thead th{border-bottom:2px solid var(--c5b6673);vertical-align:bottom}
-tbody th{font-weight:600;min-width:14em}
+tbody th{font-weight:600;min-width:12em}
 tbody tr:nth-child(even){background:var(--cf4f6f8)}
 .n{text-align:right;white-space:nowrap}
 figure{margin:1.2rem 0}
