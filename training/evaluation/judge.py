@@ -9,7 +9,9 @@ import numpy.typing as npt
 
 from ecustream.detect.detector import ALL_EVIDENCE, Detector, Thresholds
 from ecustream.errors import InputError
+from training.baselines.beside import RivalResult, RivalsBeside
 from training.baselines.columns import PduNumbers, joined
+from training.baselines.rival import Rival
 from training.evaluation.ahead import ahead
 from training.evaluation.candidates import DETECTOR, Candidate, Episode, Running, candidates, told_lines
 from training.evaluation.cases import Case
@@ -28,7 +30,6 @@ from training.evaluation.results import (
     Triple,
     as_triples,
 )
-from training.evaluation.rivals import Rival, RivalRun
 from training.evaluation.scan import Opened, scan
 from training.labelled import LabelledTrace
 from training.labels import beside
@@ -89,7 +90,7 @@ def detector_at(opened: Opened, budget_per_hour: float, join_ns: int) -> Candida
 def judge(
     case: Case,
     opened: Opened,
-    rivals: Sequence[Rival],
+    rivals: RivalsBeside,
     numbers: PduNumbers,
     plan: Plan,
     progress: Progress = lambda bytes_read: None,
@@ -120,7 +121,7 @@ def judge(
         for by in JUDGES
         if (labels := case.labels_by(by)) is not None
     }
-    runs = [RivalRun(rival, numbers.sources, plan.join_ns, ranked=bool(means)) for rival in rivals]
+    rivals.begin(ranked=bool(means))
     marks: dict[str, list[Bools]] = {by: [] for by in means}
     scores, columns = LineScores(opened.calibration), []
     set_aside: list[tuple[int, int]] = []
@@ -132,14 +133,12 @@ def judge(
         if scored.gap:
             if 0 < last_ns < lines[0].time_ns:
                 set_aside.append((last_ns, lines[0].time_ns))
-            for run in runs:
-                run.gap()
+            rivals.gap(numbers.sources)
         scores.add(scored.block, bool(scored.gap))
         for machine in (*running, *others.values()):
             machine.feed(scored)
         columns.append(numbers.columns(lines))
-        for run in runs:
-            run.add(columns[-1])
+        rivals.add(columns[-1], numbers.sources)
         for by, mean in means.items():
             marks[by].append(mean(lines))
         if len(names) < len(numbers.keys):
@@ -147,6 +146,7 @@ def judge(
             names += [name_of.get(key, "") for key in numbers.keys[len(names) :]]
         last_ns = lines[-1].time_ns if scored.gap else max(last_ns, lines[-1].time_ns)
         progress(scored.bytes_read)
+    of_rivals = rivals.finish(numbers.sources)
     pass_s = time.perf_counter() - started
     harmed = harm(case, damage)
     try:
@@ -174,7 +174,10 @@ def judge(
                 row.at_budgets = {f"{b:g}": told_of(other.finish()) for b, other in others.items()}
                 row.at_budgets[f"{plan.budget_per_hour:g}"] = row.told
         rows.append(row)
-    rows += [_rival_row(run, lines_of, plan, case.sha256) for run in runs]
+    rows += [
+        _rival_row(rival, result, lines_of, plan, case.sha256)
+        for rival, result in zip(rivals.rivals, of_rivals, strict=True)
+    ]
     evidence = every.columns[EVIDENCE][lines_of.order]
     kept = thinned(lines_of.times_ns, evidence)
     result = TraceResult(
@@ -212,18 +215,17 @@ def told_of(episodes: Sequence[Episode]) -> Told:
     )
 
 
-def _rival_row(run: RivalRun, lines_of: "_Lines", plan: Plan, sha256: str) -> Row:
-    scores, spans = run.finish()
-    threshold = run.rival.thresholds[plan.budget_per_hour]
-    at_budgets = {f"{budget:g}": Told(as_triples(told)) for budget, told in spans.items()}
+def _rival_row(rival: Rival, result: RivalResult, lines_of: "_Lines", plan: Plan, sha256: str) -> Row:
+    at_budgets = {f"{budget:g}": Told(as_triples(told)) for budget, told in result.spans.items()}
+    told = result.scores > rival.thresholds[plan.budget_per_hour]
     return Row(
-        run.rival.name,
+        rival.name,
         at_budgets[f"{plan.budget_per_hour:g}"],
         at_budgets,
-        lines_of.counted(scores > threshold),
-        lines_of.regions(scores > threshold),
-        lines_of.ranked(scores),
-        saw=sha256 in run.rival.learned_from,
+        lines_of.counted(told),
+        lines_of.regions(told),
+        lines_of.ranked(result.scores),
+        saw=sha256 in rival.learned_from,
     )
 
 

@@ -3,44 +3,26 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ecustream.errors import ConfigError, InputError
 from ecustream.units import duration
 from training.baselines.columns import Columns, Labelled, PduNumbers, joined, labels_of
 from training.baselines.drawn import BLOCK_LINES
-from training.baselines.episodes import Moments, join_by_bus, threshold_for
+from training.baselines.episodes import Moments, threshold_for
 from training.baselines.every import every_baseline
-from training.baselines.protocol import Baseline, DeadlineFitted, DeadlineScoring, Fitted
+from training.baselines.protocol import Baseline, DeadlineScoring, Fitted
+from training.baselines.rival import Rival
 from training.evaluation.scan import Opened
 from training.labelled import LabelledTrace
 from training.labels import beside, read_labels
-from training.metrics import Span
 from training.traces import Traces
 
-__all__ = ["Rival", "RivalRun", "annotations_of", "chosen_baselines", "fit_rivals"]
+__all__ = ["annotations_of", "chosen_baselines", "fit_rivals"]
 
 _LEARN_SHARE = 0.8
 """Of each clean trace the beginning is learned from; the rest gives thresholds."""
-
-
-class Rival(NamedTuple):
-    """A fitted baseline.
-
-    Attributes:
-        name: of the baseline.
-        fitted: what it has learned.
-        thresholds: by budget of false alarms an hour.
-        learned_from: SHA-256 of the traces that it has seen.
-    """
-
-    name: str
-    fitted: Fitted
-    thresholds: dict[float, float]
-    learned_from: frozenset[str]
 
 
 def chosen_baselines(wanted: str) -> list[Baseline]:
@@ -180,70 +162,3 @@ def _moments(fitted: Fitted, piece: Columns) -> Moments:
         pdus = np.concatenate([pdus, overdue.astype(np.int32)])
         scores = np.concatenate([scores, more])
     return Moments(times, pdus, scores)
-
-
-class RivalRun:
-    """One baseline on one trace, at every budget.
-
-    Args:
-        rival: the baseline.
-        sources: bus of each PDU, by number; may grow.
-        join_ns: the detector's.
-        ranked: whether somebody judges its lines; else their scores are not kept.
-    """
-
-    def __init__(self, rival: Rival, sources: Sequence[str], join_ns: int, ranked: bool) -> None:
-        self.rival = rival
-        self._sources = sources
-        self._join_ns = join_ns
-        self._ranked = ranked
-        self._scoring = rival.fitted.begin()
-        self._watches = {}
-        if isinstance(rival.fitted, DeadlineFitted):
-            self._watches = {b: rival.fitted.watch(t, sources) for b, t in rival.thresholds.items()}
-        self._waiting: list[Columns] = []
-        self._lines = 0
-        self._scores: list[npt.NDArray[np.float32]] = []
-        self._above: dict[float, list[Columns]] = {budget: [] for budget in rival.thresholds}
-
-    def add(self, lines: Columns) -> None:
-        """Take the next lines; they are scored many at once."""
-        self._waiting.append(lines)
-        self._lines += len(lines.time_ns)
-        if self._lines >= BLOCK_LINES:
-            self._score()
-
-    def gap(self) -> None:
-        """The next lines do not follow the ones before."""
-        self._score()
-        self._scoring.gap()
-        for watch in self._watches.values():
-            watch.gap()
-
-    def _score(self) -> None:
-        if not self._lines:
-            return
-        lines = joined(self._waiting)
-        self._waiting, self._lines = [], 0
-        scores = self._scoring.scores(lines)
-        if self._ranked:
-            self._scores.append(scores.astype(np.float32))
-        for budget, threshold in self.rival.thresholds.items():
-            if budget in self._watches:
-                self._watches[budget].add(lines)
-            else:
-                self._above[budget].append(_those(lines, scores > threshold))
-
-    def finish(self) -> tuple[npt.NDArray[np.float32], dict[float, list[Span]]]:
-        """Scores of all lines if they are ranked, shape (lines,), and episodes at each budget."""
-        self._score()
-        spans = {budget: watch.spans(self._join_ns) for budget, watch in self._watches.items()}
-        for budget, parts in self._above.items():
-            if budget not in spans:
-                above = joined(parts)
-                spans[budget] = join_by_bus(above.time_ns, above.pdu, self._sources, self._join_ns)
-        return np.concatenate([np.zeros(0, np.float32), *self._scores]), spans
-
-
-def _those(lines: Columns, told: npt.NDArray[np.bool_]) -> Columns:
-    return Columns(lines.time_ns[told], lines.pdu[told], lines.state[told])

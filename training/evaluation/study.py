@@ -1,5 +1,6 @@
 """An evaluation from traces to its report, trace by trace, so that it can be resumed."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,14 +10,16 @@ import msgspec
 import ecustream
 from ecustream.errors import ConfigError, InputError
 from ecustream.progress import WorkProgress
+from training.baselines.beside import RivalsBeside
 from training.baselines.columns import PduNumbers
+from training.baselines.rival import Rival
 from training.evaluation.against import compare_lines, differences
 from training.evaluation.annotations import quality_note
 from training.evaluation.cases import Case, digest_of, read_cases
 from training.evaluation.hindsight import best_rows
 from training.evaluation.judge import JUDGES, Plan, TooShortError, judge
 from training.evaluation.results import Row, TraceResult
-from training.evaluation.rivals import Rival, annotations_of, chosen_baselines, fit_rivals
+from training.evaluation.rivals import annotations_of, chosen_baselines, fit_rivals
 from training.evaluation.scan import Opened, open_bundle
 from training.evaluation.store import Store
 from training.evaluation.summary import covered, curve_rows, curves, facts, outcome, totals
@@ -26,6 +29,8 @@ __all__ = ["Study", "evaluate", "run_study"]
 
 _MUCH_COVERED = 0.5
 _BUDGETS = (1.0, 10.0, 100.0, 1000.0)
+_MUCH_TRAFFIC_BYTES = 4_000_000
+"""From here on it is worth seconds to start a process for the baselines."""
 _VERSION = [2, ecustream.__version__]
 """Results of another version are not mixed with these: they may be counted in another way."""
 
@@ -193,7 +198,11 @@ def _work(
     """Judge what is not done; sentences on what could not be. Those `of_rivals` are kept with the traces."""
     notes = []
     sizes = [case.path.stat().st_size * (1 if other is None else 2) for case in cases]
-    with WorkProgress("evaluating", sum(sizes)) as progress:
+    own_process = sum(sizes) > _MUCH_TRAFFIC_BYTES and (os.cpu_count() or 1) > 1
+    with (
+        RivalsBeside(rivals, plan.join_ns, own_process) as beside,
+        WorkProgress("evaluating", sum(sizes)) as progress,
+    ):
 
         def reader(before: int, name: str) -> Callable[[int], None]:
             return lambda bytes_read: progress.update(before + bytes_read, name)
@@ -201,7 +210,7 @@ def _work(
         for number, case in enumerate(cases):
             done = sum(sizes[:number])
             try:
-                judged = judge(case, opened, rivals, numbers, plan, reader(done, case.name))
+                judged = judge(case, opened, beside, numbers, plan, reader(done, case.name))
             except TooShortError as short:
                 notes.append(str(short))
                 store.results.pop(case.name, None)

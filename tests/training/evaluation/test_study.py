@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import chi2
 
 import ecustream
+from training.baselines.beside import RivalsBeside
 from training.baselines.columns import PduNumbers
 from training.evaluation import render
 from training.evaluation.cases import Case, digest_of, read_cases
@@ -197,7 +198,8 @@ def test_chance_where_no_line_is_labelled() -> None:
 def test_regions_are_those_of_the_lines(faulty_trace: Path, bundle_path: Path) -> None:
     """Of the lines that were told, by both judges, in the order of time."""
     opened = open_bundle(bundle_path)
-    judged = judge(read_cases([faulty_trace])[0], opened, [], PduNumbers(), Plan(1.0, (1.0,), S // 2))
+    plan = Plan(1.0, (1.0,), S // 2)
+    judged = judge(read_cases([faulty_trace])[0], opened, RivalsBeside([], plan.join_ns), PduNumbers(), plan)
     row = judged.result.rows[0]
     order = np.argsort(judged.scores.times_ns, kind="stable")
     times, told = judged.scores.times_ns[order], judged.told[order]
