@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from training.measures import theme
 
-__all__ = ["Cell", "Picture", "Section", "Table", "page"]
+__all__ = ["Cell", "Picture", "Section", "Table", "decimals_of", "number_text", "page"]
 
 Cell = str | int | float | None
 
@@ -69,6 +69,7 @@ thead th{border-bottom:2px solid var(--c5b6673);vertical-align:bottom}
 tbody th{font-weight:600;min-width:12em}
 tbody tr:nth-child(even){background:var(--cf4f6f8)}
 .n{text-align:right;white-space:nowrap}
+thead .n{white-space:normal}
 figure{margin:1.2rem 0}
 figure svg{max-width:100%;height:auto}
 figcaption{color:var(--c5b6673);font-size:.875em;max-width:46rem}
@@ -126,7 +127,7 @@ def _table(table: Table) -> str:
         f'<th scope="col"{_aligned(number)}>{escape(name)}</th>'
         for name, number in zip(table.columns, numeric, strict=True)
     )
-    decimals = [_decimals([row[i] for row in table.rows]) for i in range(len(table.columns))]
+    decimals = [decimals_of([row[i] for row in table.rows]) for i in range(len(table.columns))]
     rows = []
     for row in table.rows:
         texts = [_text(cell, places) for cell, places in zip(row, decimals, strict=True)]
@@ -146,20 +147,27 @@ def _aligned(number: bool) -> str:
     return ' class="n"' if number else ""
 
 
-def _decimals(column: Sequence[Cell]) -> int | None:
-    """How many decimals show three digits of the greatest float; None where some would show as 0 then."""
+def decimals_of(column: Sequence[Cell]) -> int | None:
+    """Decimals that show three digits of the greatest float; None where another would show fewer than two."""
     sizes = [abs(cell) for cell in column if isinstance(cell, float) and math.isfinite(cell)]
     greatest = max(sizes, default=0.0)
     places = next((places for places, bound in ((3, 1.0), (2, 10.0), (1, 100.0)) if greatest <= bound), 0)
-    return None if any(0 < size < 10.0**-places for size in sizes) else places
+    return None if any(0 < size < 10.0 ** (1 - places) for size in sizes) else places
 
 
 def _text(cell: Cell, decimals: int | None) -> str:
+    return escape(cell) if isinstance(cell, str) else number_text(cell, decimals)
+
+
+def number_text(cell: float | None, decimals: int | None) -> str:
+    """A number, or a dash for none; floats with the decimals of their column, or else three digits."""
     if cell is None:
         return "–"
     if isinstance(cell, float):
-        return f"{cell:.3g}" if decimals is None else f"{cell:,.{decimals}f}"
-    return escape(cell) if isinstance(cell, str) else f"{cell:,}"
+        if decimals is None:
+            return f"{cell:,.0f}" if abs(cell) >= 999.5 else f"{cell:.3g}"
+        return f"{cell:,.{decimals}f}"
+    return f"{cell:,}"
 
 
 def _picture(picture: Picture, number: int) -> str:

@@ -1,9 +1,8 @@
 """A report as Markdown; pictures become files beside it."""
 
-import math
 from collections.abc import Sequence
 
-from training.measures.page import Cell, Picture, Section, Table
+from training.measures.page import Cell, Picture, Section, Table, decimals_of, number_text
 
 __all__ = ["markdown"]
 
@@ -35,7 +34,8 @@ def _caption(picture: Picture) -> str:
 
 
 def _table(table: Table) -> str:
-    rows = [[_text(cell) for cell in row] for row in table.rows]
+    decimals = [decimals_of([row[i] for row in table.rows]) for i in range(len(table.columns))]
+    rows = [[_text(cell, places) for cell, places in zip(row, decimals, strict=True)] for row in table.rows]
     numeric = [
         i > 0 and all(not isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))
     ]
@@ -45,14 +45,8 @@ def _table(table: Table) -> str:
     )
 
 
-def _text(cell: Cell) -> str:
-    if cell is None or cell == "":
-        return "–"
-    if isinstance(cell, float):
-        if not math.isfinite(cell):
-            return str(cell)
-        return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
-    return _escaped(cell) if isinstance(cell, str) else f"{cell:,}"
+def _text(cell: Cell, decimals: int | None) -> str:
+    return _escaped(cell) if isinstance(cell, str) else number_text(cell, decimals)
 
 
 def _escaped(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from ecustream.progress import WorkProgress
 from training.bodies import Body
 from training.budget import Budget
 from training.nats import Nats, measure
@@ -44,7 +45,15 @@ def predict(stage: Stage, run: PredictRun) -> tuple[Predicted, int, float]:
     plan = stage.plan
     shards, unknown = stage.shards(run.tokenizer)
     recipe = recipe_for(plan, run.body, run.context)
-    trained = pretrain(shards, stage.parts, run.body, recipe, budget=Budget(plan.budget_flops))
+    with WorkProgress("training", 1000) as progress:
+        trained = pretrain(
+            shards,
+            stage.parts,
+            run.body,
+            recipe,
+            budget=Budget(plan.budget_flops),
+            progress=lambda done, total, text: progress.update(1000 * done / total, text),
+        )
     outcome = trained.outcome
 
     def unseen(context: int) -> Nats:

@@ -1,18 +1,20 @@
 """What runs gave, one JSON file each, so that a reproduction can go on where it ended."""
 
 import datetime
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 import ecustream
-from ecustream.errors import InputError
+from ecustream.errors import InputError, OutputError
 from training.nats import Nats
 from training.perturbation import Study
 from training.simulate.writer import written_whole
 
 __all__ = [
     "Detected",
+    "Failed",
     "Objective",
     "Perturbed",
     "Predicted",
@@ -115,7 +117,13 @@ class Perturbed(msgspec.Struct, frozen=True, kw_only=True, tag="perturbed"):
     study: Study
 
 
-Result = Predicted | Started | Objective | Perturbed
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
+    """A run that gave nothing, and why; it is not kept, so whoever resumes tries it again."""
+
+    reason: str
+
+
+Result = Predicted | Started | Objective | Perturbed | Failed
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +133,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         run: its name.
         digest: of what it was asked for, see `plan.digest`.
         version: of the software.
+        libraries: names and versions of what it computes with.
         machine: it ran on.
         date: on which it ended, UTC.
         seconds: wall time of all that it did.
@@ -137,6 +146,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     digest: str
     version: str
+    libraries: str
     machine: str
     date: str
     seconds: float
@@ -171,6 +181,18 @@ class Records:
             raise InputError(f"{path}: cannot be read, remove it to run it again: {error}") from None
         same = record.digest == digest and record.version == ecustream.__version__
         return record if same else None
+
+    def drop(self, runs: Iterable[str]) -> None:
+        """Forget the records of these runs.
+
+        Raises:
+            OutputError: one cannot be removed.
+        """
+        for run in runs:
+            try:
+                (self._folder / f"{run}.json").unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError(f"{error.filename}: cannot be removed: {error.strerror}") from None
 
     def write(self, record: Record) -> None:
         """Keep a record.

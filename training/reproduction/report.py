@@ -11,7 +11,16 @@ from training.perturbation import LEVEL, Study
 from training.perturbation_report import table as sensitivity_table
 from training.reproduction import paper
 from training.reproduction.plan import Entry, ObjectiveRun, PerturbRun, Plan, TableKind
-from training.reproduction.records import Objective, Perturbed, Predicted, Record, Started, Verdict
+from training.reproduction.records import (
+    Detected,
+    Failed,
+    Objective,
+    Perturbed,
+    Predicted,
+    Record,
+    Started,
+    Verdict,
+)
 from training.reproduction.words import (
     DETECTING,
     LEAD,
@@ -41,7 +50,7 @@ def report(plan: Plan, records: Mapping[str, Record]) -> Report:
 
     Args:
         plan: what was asked for.
-        records: of all its runs, by name.
+        records: of all its runs, by name; those that failed have rows without figures.
 
     Raises:
         KeyError: a run has no record.
@@ -71,17 +80,19 @@ def report(plan: Plan, records: Mapping[str, Record]) -> Report:
 def _lead(plan: Plan, records: Mapping[str, Record]) -> str:
     every = [records[run.name] for run in plan.runs]
     machines = sorted({record.machine for record in every})
-    versions = sorted({record.version for record in every})
+    software = sorted({f"ecustream {record.version}, {record.libraries}" for record in every})
+    days = sorted({record.date for record in every})
     traffic = plan.traffic
     facts = (
-        f"Ended {max(record.date for record in every)} (UTC) on {'; '.join(machines)}, software "
-        f"{', '.join(versions)}, seed {plan.seed}. {len(every)} runs took "
+        f"Run {' to '.join(dict.fromkeys((days[0], days[-1])))} (UTC) on {'; '.join(machines)}. Seed "
+        f"{plan.seed}. With {'; '.join(software)}. {len(every)} runs took "
         f"{sum(record.seconds for record in every) / 60:.1f} minutes and "
-        f"{flops_text(sum(record.flops for record in every))}.\n\n"
+        f"{flops_text(sum(record.flops for record in every))} of training.\n\n"
         f"Traffic is simulated: vehicle {traffic.preset}, seed {traffic.vehicle_seed}, "
         f"{len(traffic.clean_drives)} clean drives of {traffic.clean_seconds:g} s to train on (of each "
-        f"the last fifth is measured on), one of {traffic.faulty_seconds:g} s with faults, and three of "
-        f"{traffic.judged_seconds:g} s to judge on. Every training from nothing may spend "
+        f"the last fifth is measured on), one of {traffic.faulty_seconds:g} s with faults to fine-tune on, "
+        f"two of {traffic.judged_seconds:g} s with faults to judge on, and a clean one as long for "
+        "thresholds and for lines to move. Every training from nothing may spend "
         f"{flops_text(plan.budget_flops)}, and {plan.most_seconds:g} s at most."
     )
     cut = [run.name for run in plan.runs if _cut_short(records[run.name])]
@@ -90,6 +101,9 @@ def _lead(plan: Plan, records: Mapping[str, Record]) -> str:
             f"\n\nTime ended {len(cut)} of the trainings before they had spent that ({', '.join(cut)}): "
             "between these and the others compare with care."
         )
+    failed = [f"{name}: {r.result.reason}" for name, r in records.items() if isinstance(r.result, Failed)]
+    if failed:
+        facts += f"\n\nWithout a result: {'; '.join(failed)}."
     return f"{LEAD}\n\n{facts}"
 
 
@@ -103,32 +117,38 @@ def _predictions(
     entries = [entry for entry in plan.entries if entry.table == kind]
     columns = (
         "variant",
-        "paper: accuracy, %",
-        "paper: perplexity/token",
+        "the paper's",
         "accuracy, %",
-        "perplexity/token",
+        "perplexity",
         "tokens/line",
         "nats/line",
         "unknown lines, %",
         "parameters",
-        "trained tokens",
-        "wall time, s",
+        "trained on, tokens",
+        "time, s",
         "FLOPs",
     )
     rows = [_row(entry, records[entry.run]) for entry in entries]
-    caption = "On lines that were not trained on. The paper's figures are of its own, private traffic."
+    caption = (
+        "Next-token accuracy and perplexity a token on lines that were not trained on, and the paper's of "
+        "its own, private traffic."
+    )
     parts: list[Table | Picture] = [Table(caption, columns, rows)]
-    return Section(heading, f"{text}\n\n{_best(entries, records)}{_derived(entries)}", parts)
+    said = [text, f"{_best(entries, records)}{_derived(entries)}".strip()]
+    return Section(heading, "\n\n".join(said), parts)
 
 
 def _row(entry: Entry, record: Record) -> list[Cell]:
-    result, nats = _result(entry, record)
     theirs = _theirs(entry)
+    paper_says = None if theirs is None else _whole(f"{100 * theirs.accuracy:.2f} %, {theirs.perplexity:.2f}")
+    found = _result(entry, record)
+    if found is None:
+        return [entry.variant, paper_says, *([None] * 7), record.seconds, "failed"]
+    result, nats = found
     own = entry.read is None
     return [
         entry.variant,
-        None if theirs is None else 100 * theirs.accuracy,
-        None if theirs is None else theirs.perplexity,
+        paper_says,
         100 * nats.accuracy,
         nats.perplexity,
         nats.tokens_per_line,
@@ -137,15 +157,16 @@ def _row(entry: Entry, record: Record) -> list[Cell]:
         result.parameters,
         result.tokens,
         record.seconds if own else None,
-        flops_text(record.flops) if own else "the same model",
+        _whole(flops_text(record.flops) if own else "same model"),
     ]
 
 
-def _result(entry: Entry, record: Record) -> tuple[Predicted, Nats]:
-    assert isinstance(record.result, Predicted)
-    return record.result, (
-        record.result.test if entry.read is None else record.result.read[entry.read.tokens]
-    )
+def _result(entry: Entry, record: Record) -> tuple[Predicted, Nats] | None:
+    """None where it failed."""
+    result = record.result
+    if not isinstance(result, Predicted):
+        return None
+    return result, result.test if entry.read is None else result.read[entry.read.tokens]
 
 
 def _theirs(entry: Entry) -> paper.Predicting | None:
@@ -156,7 +177,10 @@ def _theirs(entry: Entry) -> paper.Predicting | None:
 
 
 def _best(entries: Sequence[Entry], records: Mapping[str, Record]) -> str:
-    nats = {entry.variant: _result(entry, records[entry.run])[1] for entry in entries}
+    found = {entry.variant: _result(entry, records[entry.run]) for entry in entries}
+    nats = {variant: of[1] for variant, of in found.items() if of is not None}
+    if not nats:
+        return ""
     by_token = min(nats, key=lambda name: nats[name].perplexity)
     by_line = min(nats, key=lambda name: nats[name].per_line)
     if by_token == by_line:
@@ -184,51 +208,34 @@ def _objectives(plan: Plan, records: Mapping[str, Record]) -> Section:
     columns = (
         "objective",
         "filter",
-        "rule's lines: recall",
-        "precision",
-        "rule's regions: recall",
-        "precision",
-        "true lines: recall",
-        "precision",
-        "true regions: recall",
-        "precision",
+        "rule's lines",
+        "rule's regions",
+        "true lines",
+        "true regions",
         "clean lines told, %",
-        "clean nats/token, before and after",
-        "wall time, s",
+        "clean nats/token",
+        "time, s",
         "FLOPs",
     )
     rows: list[list[Cell]] = []
     for name, theirs in paper.OBJECTIVES.items():
-        lines: list[Cell] = [theirs.recall, theirs.precision]
-        nothing: list[Cell] = [None, None]
-        both = [*nothing, *lines] if "regions" in name else [*lines, *nothing]
-        rows.append(
-            [f"paper: {name}", "perplexity > 1.5, 3 lines", *both, *nothing, *nothing, None, "", None, ""]
-        )
+        pair = _whole(f"{theirs.recall:.2f} / {theirs.precision:.2f}")
+        pairs = [None, pair] if "regions" in name else [pair, None]
+        rows.append([f"the paper's {name}", "perplexity > 1.5, 3 lines", *pairs, *([None] * 6)])
     for run in plan.runs:
         if not isinstance(run, ObjectiveRun):
             continue
         record = records[run.name]
-        assert isinstance(record.result, Objective)
-        before, after = record.result.clean_nats_before, record.result.clean_nats_after
-        rows += [
-            [
-                run.objective or "(before)",
-                one.rule,
-                *_recall_and_precision(one.annotated_lines),
-                *_recall_and_precision(one.annotated_regions),
-                *_recall_and_precision(one.true_lines),
-                *_recall_and_precision(one.true_regions),
-                100 * one.clean_share,
-                "" if before is None or after is None else f"{before:.3f}, {after:.3f}",
-                record.seconds,
-                flops_text(record.flops) if record.flops else "",
-            ]
-            for one in record.result.detected
-        ]
+        name = run.objective or "(before)"
+        if isinstance(record.result, Objective):
+            rows += [_told(name, record, one) for one in record.result.detected]
+        else:
+            rows.append([name, "failed", *([None] * 6), record.seconds, None])
     caption = (
-        "Lines of two other drives. Regions: lines at most 100 ms apart; by consecutive lines, as in the "
-        "paper, every PDU in between would cut one in two."
+        "Recall / precision on the lines of two other drives, against labels by rule and true ones. Regions: "
+        "lines at most 100 ms apart; by consecutive lines, as in the paper, every PDU in between would cut "
+        "one in two. Clean lines told: of the drive that the thresholds come from. Clean nats/token: before "
+        "and after fine-tuning."
     )
     tuning = plan.finetune
     text = (
@@ -239,8 +246,34 @@ def _objectives(plan: Plan, records: Mapping[str, Record]) -> Section:
     return Section("Table IV: objectives of fine-tuning", text, [Table(caption, columns, rows)])
 
 
-def _recall_and_precision(verdict: Verdict) -> list[Cell]:
-    return [verdict.recall, verdict.precision]
+def _told(name: str, record: Record, one: Detected) -> list[Cell]:
+    result = record.result
+    assert isinstance(result, Objective)
+    before, after = result.clean_nats_before, result.clean_nats_after
+    # What a run took is said once, not with each of its filters.
+    first = one is result.detected[0]
+    return [
+        name,
+        one.rule,
+        _recall_and_precision(one.annotated_lines),
+        _recall_and_precision(one.annotated_regions),
+        _recall_and_precision(one.true_lines),
+        _recall_and_precision(one.true_regions),
+        100 * one.clean_share,
+        _whole(f"{before:.3f}, {after:.3f}") if first and before is not None and after is not None else None,
+        record.seconds if first else None,
+        _whole(flops_text(record.flops)) if first and record.flops else None,
+    ]
+
+
+def _recall_and_precision(verdict: Verdict) -> str:
+    texts = ["–" if of is None else f"{of:.2f}" for of in (verdict.recall, verdict.precision)]
+    return _whole(" / ".join(texts))
+
+
+def _whole(text: str) -> str:
+    """Text that no line of a table breaks."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _perturbations(plan: Plan, records: Mapping[str, Record]) -> Section:
@@ -249,11 +282,14 @@ def _perturbations(plan: Plan, records: Mapping[str, Record]) -> Section:
     for run in plan.runs:
         if isinstance(run, PerturbRun):
             record = records[run.name]
-            assert isinstance(record.result, Perturbed)
+            if not isinstance(record.result, Perturbed):
+                continue
             parts += [sensitivity_table(record.result.study), *_pictures(record)]
             said.append(_reached(record.result.study))
     starts = [r.result for r in records.values() if isinstance(r.result, Started)]
     hours = sum(one.calibrated_hours for one in starts)
+    if not starts:
+        return Section("Figure 6: one line is moved", MOVED, parts)
     said.append(
         f"The detector's thresholds for the model come from {3600 * hours:.0f} s of clean traffic. That is "
         "far less than the hour for which they promise one false alarm, so they stand high."
@@ -292,8 +328,8 @@ def _costs(plan: Plan, records: Mapping[str, Record]) -> Section:
             run.name,
             record.seconds,
             record.training_seconds if record.flops else None,
-            flops_text(record.flops) if record.flops else "",
-            flops_text(round(record.flops / record.training_seconds)) if record.training_seconds else "",
+            flops_text(record.flops) if record.flops else None,
+            flops_text(round(record.flops / record.training_seconds)) if record.training_seconds else None,
             record.machine,
             record.date,
         ]

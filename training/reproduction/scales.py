@@ -108,16 +108,16 @@ SCALES: dict[str, _Scale] = {
         ),
         contexts=(128, 256, 512, 1024),
         middle=512,
-        budget_flops=5 * 10**12,
-        most_seconds=150,
-        tokens_per_step=8192,
-        test_tokens=100_000,
+        budget_flops=8 * 10**12,
+        most_seconds=160,
+        tokens_per_step=4096,
+        test_tokens=200_000,
         start=BODIES["0.3m"],
         recipe=_RECIPE,
         rank=16,
         finetune_steps=60,
         finetune_rate=5e-4,
-        places=150,
+        places=300,
     ),
     "gpu": _Scale(
         traffic=TrafficPlan(
@@ -238,7 +238,7 @@ def _predictions(made: _Scale) -> tuple[list[Run], list[Entry]]:
     entries += [
         Entry(
             table="prompts",
-            variant=f"trained and read with {context}",
+            variant=f"{context} tokens",
             run=run(small_name, "bpe", small, context),
             paper=context if context in paper.PROMPTS else None,
         )
@@ -247,7 +247,7 @@ def _predictions(made: _Scale) -> tuple[list[Run], list[Entry]]:
     entries += [
         Entry(
             table="prompts",
-            variant=f"trained with {longest}, read with {context}",
+            variant=f"{longest}, reading {context}",
             run=run(small_name, "bpe", small, longest),
             read=Context(context),
         )

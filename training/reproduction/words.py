@@ -22,7 +22,7 @@ LEAD = (
 
 MODELS = (
     "Correction: all models read the same BPE tokens with the same context and may spend the same FLOPs; "
-    "in the paper the largest model had three times the data. A larger model thus sees fewer tokens here."
+    "in the paper the largest model had three times the tokens. A larger model thus sees fewer tokens here."
     " Mamba carries its state from one training sequence to the next, and is measured from nothing like "
     "the others."
 )
@@ -37,27 +37,32 @@ TOKENIZERS = (
 )
 
 TOKENIZERS_SAME_LINES = (
-    "Correction: the same, but each reads about as many lines of context as BPE with the longest one. "
-    "What is better here than above with BPE is due to context, not to the tokenizer."
+    "Correction: the same, but each is trained and read with about as many lines of context as BPE with "
+    "the longest one. A tokenizer differs here from its row above by its context alone."
 )
 
 PROMPTS = (
-    "Correction: one tokenizer (BPE) throughout; the paper's last row changes it too. Each model is "
-    "trained with its context for the same FLOPs and measured on the second halves of windows of that "
-    "length. The rows below are one model, trained with the longest context, that is given less to read: "
-    "they say what context is worth without what training with it is worth."
+    "Correction: one tokenizer (BPE) throughout; the paper's last row has the figures of BPE in its table "
+    "II, the row above it those of group. Each model is trained with its context for the same FLOPs, so a "
+    "longer one sees fewer tokens, and measured on the second halves of windows of that length, spread "
+    "over the same traffic. The rows below are one model, trained with the longest context, that is given "
+    "less to read: they say what context is worth without what training with it is worth."
 )
 
 DETECTING = (
     "Corrections. The paper measures against labels by rule, which it calls unreliable itself; true "
-    "labels stand beside them here. Its equation 3 taken literally only halves the weight of labelled "
-    "tokens (objective paper); its prose and figure 4 mean Shannon entropy (objective entropy). Its "
+    "labels stand beside them here. Its equation 3 taken literally, with its alpha of 0.5, only halves the "
+    "weight of labelled tokens (objective paper); its prose and figure 4 mean Shannon entropy (objective "
+    "entropy). Its "
     "threshold of 1.5 fits a model whose perplexity is 1.04, not one with 1.53: besides it here are "
     "thresholds that one line in a thousand of clean traffic exceeds, from traffic that is neither "
     "trained nor judged on. Its filter of three consecutive lines erases a single late message between "
-    "good ones of other PDUs; without it is the third row of each.\n\n"
-    "A recall by region alone says little: random alarms on 3 % of the lines reach .81. Look at precision"
-    " too, and at what is told of clean traffic."
+    "good ones of other PDUs; without it is the second row of each.\n\n"
+    "Unlike the paper's, the model reads the tokenizer fields, two tokens a line, which this project "
+    "serves: its delta time is one token that is seldom certain, so 1.5 tells nearly every line. The rows "
+    "with thresholds from clean traffic do not depend on that.\n\n"
+    "A recall by region alone says little: of regions of many lines random alarms find most. Look at "
+    "precision too, and at what is told of clean traffic."
 )
 
 MOVED = (
@@ -69,7 +74,7 @@ MOVED = (
 )
 
 SEEN = (
-    "The model fine-tuned by entropy on two drives with faults: amid driving, and from sleep to sleep "
-    "with a restart. Unlike in the paper the true faults are shown, not labels by rule, and what is "
+    "Two drives with faults as the model fine-tuned by entropy sees them: amid driving, and from sleep to "
+    "sleep with a restart. Unlike in the paper the true faults are shown, not labels by rule, and what is "
     "found, missed and false is told apart."
 )
