@@ -71,7 +71,9 @@ def _paint(
     axes.axhline(level, color=theme.MUTED, linewidth=0.8, linestyle=":")
     positive = [size for size in sizes if size > 0]
     # Straight below the smallest size, so that nothing has its place too.
-    axes.set_xscale("symlog", linthresh=min(positive, default=1.0))
+    smallest = min(positive, default=1.0)
+    axes.set_xscale("symlog", linthresh=smallest)
+    axes.set_xlim(-0.2 * smallest, 1.2 * max(positive, default=1.0))
     axes.set_xticks(list(sizes), [f"{size:g}" for size in sizes])
     axes.minorticks_off()
     axes.set_ylim(-0.03, 1.03)

@@ -90,7 +90,7 @@ def judge_objective(stage: Stage, run: ObjectiveRun) -> Judgement:
     if run.objective == _SHOWN:
         pictures = [
             (
-                f"Figure 7, {name}: fine-tuned by {_SHOWN}, {detected[-1].rule}",
+                f"Figure 7, {name}: fine-tuned by {_SHOWN}, told is perplexity {detected[-1].rule}",
                 _picture(name, path, pieces, detected[-1]),
             )
             for (name, path), pieces in zip(traffic.judged.items(), judged.values(), strict=True)

@@ -118,20 +118,19 @@ def _predictions(
     columns = (
         "variant",
         "the paper's",
-        "accuracy, %",
-        "perplexity",
-        "tokens/line",
-        "nats/line",
+        "ours",
+        "tokens a line",
+        "nats a line",
         "unknown lines, %",
         "parameters",
-        "trained on, tokens",
+        "trained tokens",
         "time, s",
         "FLOPs",
     )
     rows = [_row(entry, records[entry.run]) for entry in entries]
     caption = (
-        "Next-token accuracy and perplexity a token on lines that were not trained on, and the paper's of "
-        "its own, private traffic."
+        "Next-token accuracy and perplexity a token: the paper's of its own, private traffic, and ours of "
+        "lines that were not trained on."
     )
     parts: list[Table | Picture] = [Table(caption, columns, rows)]
     said = [text, f"{_best(entries, records)}{_derived(entries)}".strip()]
@@ -143,14 +142,13 @@ def _row(entry: Entry, record: Record) -> list[Cell]:
     paper_says = None if theirs is None else _whole(f"{100 * theirs.accuracy:.2f} %, {theirs.perplexity:.2f}")
     found = _result(entry, record)
     if found is None:
-        return [entry.variant, paper_says, *([None] * 7), record.seconds, "failed"]
+        return [entry.variant, paper_says, *([None] * 6), record.seconds, "failed"]
     result, nats = found
     own = entry.read is None
     return [
         entry.variant,
         paper_says,
-        100 * nats.accuracy,
-        nats.perplexity,
+        _whole(f"{100 * nats.accuracy:.2f} %, {nats.perplexity:.3g}"),
         nats.tokens_per_line,
         nats.per_line,
         100 * result.unknown_lines_share,
@@ -207,7 +205,7 @@ def _derived(entries: Sequence[Entry]) -> str:
 def _objectives(plan: Plan, records: Mapping[str, Record]) -> Section:
     columns = (
         "objective",
-        "filter",
+        "perplexity",
         "rule's lines",
         "rule's regions",
         "true lines",
@@ -221,7 +219,7 @@ def _objectives(plan: Plan, records: Mapping[str, Record]) -> Section:
     for name, theirs in paper.OBJECTIVES.items():
         pair = _whole(f"{theirs.recall:.2f} / {theirs.precision:.2f}")
         pairs = [None, pair] if "regions" in name else [pair, None]
-        rows.append([f"the paper's {name}", "perplexity > 1.5, 3 lines", *pairs, *([None] * 6)])
+        rows.append([f"paper: {name}", _whole("> 1.5, 3 lines"), *pairs, *([None] * 6)])
     for run in plan.runs:
         if not isinstance(run, ObjectiveRun):
             continue
@@ -232,7 +230,8 @@ def _objectives(plan: Plan, records: Mapping[str, Record]) -> Section:
         else:
             rows.append([name, "failed", *([None] * 6), record.seconds, None])
     caption = (
-        "Recall / precision on the lines of two other drives, against labels by rule and true ones. Regions: "
+        "Recall / precision of lines of two other drives with such a perplexity for so many lines, against "
+        "labels by rule and true ones. Regions: "
         "lines at most 100 ms apart; by consecutive lines, as in the paper, every PDU in between would cut "
         "one in two. Clean lines told: of the drive that the thresholds come from. Clean nats/token: before "
         "and after fine-tuning."
@@ -254,7 +253,7 @@ def _told(name: str, record: Record, one: Detected) -> list[Cell]:
     first = one is result.detected[0]
     return [
         name,
-        one.rule,
+        _whole(one.rule),
         _recall_and_precision(one.annotated_lines),
         _recall_and_precision(one.annotated_regions),
         _recall_and_precision(one.true_lines),

@@ -114,15 +114,10 @@ def detect(clean: Sequence[Lines], judged: Judged) -> list[Detected]:
         width: np.concatenate([np.zeros(0), *(held(piece.perplexity, width) for piece in clean)])
         for width in (1, PAPER_WIDTH)
     }
-    rules = [
-        (f"perplexity > {PAPER_THRESHOLD}, {PAPER_WIDTH} lines (the paper's)", PAPER_THRESHOLD, PAPER_WIDTH)
-    ]
-    for width, values in of_width.items():
-        lines = "1 line" if width == 1 else f"{width} lines"
-        rules.append((f"threshold from clean traffic, {lines}", _quiet(values), width))
+    rules = [(PAPER_THRESHOLD, PAPER_WIDTH), *((_quiet(values), width) for width, values in of_width.items())]
     return [
-        _detected(rule, threshold, width, float((of_width[width] > threshold).mean()), judged)
-        for rule, threshold, width in rules
+        _detected(threshold, width, float((of_width[width] > threshold).mean()), judged)
+        for threshold, width in rules
     ]
 
 
@@ -131,7 +126,7 @@ def _quiet(values: Floats) -> float:
     return float(np.quantile(finite, 1 - _QUIET_SHARE, method="higher")) if len(finite) else float("inf")
 
 
-def _detected(rule: str, threshold: float, width: int, clean_share: float, judged: Judged) -> Detected:
+def _detected(threshold: float, width: int, clean_share: float, judged: Judged) -> Detected:
     sums = {
         name: np.zeros(4, np.int64)
         for name in ("annotated_lines", "annotated_regions", "true_lines", "true_regions")
@@ -147,4 +142,5 @@ def _detected(rule: str, threshold: float, width: int, clean_share: float, judge
         name: Verdict(found=int(f), labelled=int(n), right=int(r), told=int(t))
         for name, (f, n, r, t) in sums.items()
     }
+    rule = f"> {threshold:.3g}, {width} line" + ("" if width == 1 else "s")
     return Detected(rule=rule, threshold=threshold, width=width, clean_share=clean_share, **verdicts)

@@ -57,7 +57,7 @@ DETECTING = (
     "threshold of 1.5 fits a model whose perplexity is 1.04, not one with 1.53: besides it here are "
     "thresholds that one line in a thousand of clean traffic exceeds, from traffic that is neither "
     "trained nor judged on. Its filter of three consecutive lines erases a single late message between "
-    "good ones of other PDUs; without it is the second row of each.\n\n"
+    "good ones of other PDUs; the second row of each does without it, the third has it.\n\n"
     "Unlike the paper's, the model reads the tokenizer fields, two tokens a line, which this project "
     "serves: its delta time is one token that is seldom certain, so 1.5 tells nearly every line. The rows "
     "with thresholds from clean traffic do not depend on that.\n\n"

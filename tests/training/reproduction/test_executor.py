@@ -172,7 +172,7 @@ def test_the_report_puts_the_paper_beside_every_row(records: dict[str, Record]) 
     models = made.sections[0].parts[0]
     shown = {row[0]: list(row[1:5]) for row in models.rows}  # type: ignore[union-attr]
     assert shown["Mamba"][0] == "95.63 %, 1.42".replace(" ", "\N{NO-BREAK SPACE}")
-    assert [row[7] for row in models.rows] == [1000, 1001, 1002]  # type: ignore[union-attr]
+    assert [row[6] for row in models.rows] == [1000, 1001, 1002]  # type: ignore[union-attr]
     tokenizers = made.sections[1]
     assert "row 0.28, group 0.85, bpe 1.96" in tokenizers.text
     # Made up so that what is best by token is worst by line.
