@@ -52,8 +52,9 @@ def start(stage: Stage, run: StartRun) -> tuple[Started, int, float]:
     Raises:
         EcustreamError: see `training.fit.fit`.
     """
-    settings = FitSettings(tokenizer=run.tokenizer, body=run.body, recipe=_recipe(stage.plan, run.body))
-    info = fit(stage.clean, stage.bundle, settings, budget=Budget(stage.plan.budget_flops))
+    recipe = msgspec.structs.replace(_recipe(stage.plan, run.body), max_seconds=run.most_seconds)
+    settings = FitSettings(tokenizer=run.tokenizer, body=run.body, recipe=recipe)
+    info = fit(stage.clean, stage.bundle, settings, budget=Budget(run.budget_flops))
     if info is None:
         raise RuntimeError("a reproduction runs in one process")
     trained = info.trained
@@ -61,6 +62,7 @@ def start(stage: Stage, run: StartRun) -> tuple[Started, int, float]:
     result = Started(
         fingerprint=info.fingerprint,
         steps=trained["steps"],
+        stopped=trained["stopped"],
         nats_per_line=trained["validation_nats_per_line"],
         calibrated_hours=hours,
     )

@@ -66,11 +66,21 @@ class PredictRun(msgspec.Struct, frozen=True, kw_only=True, tag="predict"):
 
 
 class StartRun(msgspec.Struct, frozen=True, kw_only=True, tag="start"):
-    """The bundle that objectives start from and that is perturbed: what table IV and figure 6 begin with."""
+    """The bundle that objectives start from and that is perturbed: what table IV and figure 6 begin with.
+
+    Attributes:
+        name: of the run.
+        tokenizer: of the bundle.
+        body: of its model.
+        budget_flops: what its training may spend; it stands in no table beside others, so it may have more.
+        most_seconds: after which it ends all the same.
+    """
 
     name: str
     tokenizer: str
     body: Body
+    budget_flops: int
+    most_seconds: float
 
 
 class ObjectiveRun(msgspec.Struct, frozen=True, kw_only=True, tag="objective"):
@@ -133,7 +143,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         scale: its name.
         seed: of every training, and of the places that are perturbed.
         traffic: what it is done on.
-        budget_flops: what every training from nothing may spend.
+        budget_flops: what every training of tables I to III may spend.
         most_seconds: after which it ends all the same.
         tokens_per_step: of every training from nothing, whatever the context.
         test_tokens: that prediction is measured on, roughly.

@@ -55,6 +55,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
 
     fingerprint: str
     steps: int
+    stopped: str
     nats_per_line: float
     calibrated_hours: float
 

@@ -10,7 +10,7 @@ from training.nats import Nats
 from training.perturbation import LEVEL, Study
 from training.perturbation_report import table as sensitivity_table
 from training.reproduction import paper
-from training.reproduction.plan import Entry, ObjectiveRun, PerturbRun, Plan, TableKind
+from training.reproduction.plan import Entry, ObjectiveRun, PerturbRun, Plan, StartRun, TableKind
 from training.reproduction.records import (
     Detected,
     Failed,
@@ -92,8 +92,8 @@ def _lead(plan: Plan, records: Mapping[str, Record]) -> str:
         f"{len(traffic.clean_drives)} clean drives of {traffic.clean_seconds:g} s to train on (of each "
         f"the last fifth is measured on), one of {traffic.faulty_seconds:g} s with faults to fine-tune on, "
         f"two of {traffic.judged_seconds:g} s with faults to judge on, and a clean one as long for "
-        "thresholds and for lines to move. Every training from nothing may spend "
-        f"{flops_text(plan.budget_flops)}, and {plan.most_seconds:g} s at most."
+        "thresholds and for lines to move. Every training of tables I to III may spend "
+        f"{flops_text(plan.budget_flops)} and {plan.most_seconds:g} s{_start_text(plan)}."
     )
     cut = [run.name for run in plan.runs if _cut_short(records[run.name])]
     if cut:
@@ -107,8 +107,18 @@ def _lead(plan: Plan, records: Mapping[str, Record]) -> str:
     return f"{LEAD}\n\n{facts}"
 
 
+def _start_text(plan: Plan) -> str:
+    """What the bundle's training may spend."""
+    return "".join(
+        f", that of the model of table IV and figures 6 and 7 {flops_text(run.budget_flops)} and "
+        f"{run.most_seconds:g} s"
+        for run in plan.runs
+        if isinstance(run, StartRun)
+    )
+
+
 def _cut_short(record: Record) -> bool:
-    return isinstance(record.result, Predicted) and record.result.stopped == "time"
+    return isinstance(record.result, Predicted | Started) and record.result.stopped == "time"
 
 
 def _predictions(

@@ -45,6 +45,8 @@ class _Scale(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_step: int
     test_tokens: int
     start: Body
+    start_budget_flops: int
+    start_seconds: float
     start_tokenizer: str = "fields"
     recipe: Recipe
     rank: int
@@ -83,6 +85,8 @@ SCALES: dict[str, _Scale] = {
         tokens_per_step=512,
         test_tokens=20_000,
         start=_TINY,
+        start_budget_flops=2 * 10**9,
+        start_seconds=20,
         recipe=msgspec.structs.replace(_RECIPE, warmup_steps=2, evaluate_every=10),
         rank=4,
         finetune_steps=3,
@@ -96,7 +100,7 @@ SCALES: dict[str, _Scale] = {
         traffic=TrafficPlan(
             preset="bench",
             vehicle_seed=0,
-            clean_seconds=150,
+            clean_seconds=300,
             clean_drives=(201, 202),
             faulty_seconds=120,
             judged_seconds=120,
@@ -113,6 +117,8 @@ SCALES: dict[str, _Scale] = {
         tokens_per_step=4096,
         test_tokens=200_000,
         start=BODIES["0.3m"],
+        start_budget_flops=20 * 10**12,
+        start_seconds=360,
         recipe=_RECIPE,
         rank=16,
         finetune_steps=60,
@@ -140,6 +146,8 @@ SCALES: dict[str, _Scale] = {
         tokens_per_step=16_384,
         test_tokens=400_000,
         start=BODIES["25m"],
+        start_budget_flops=8 * 10**15,
+        start_seconds=60,
         recipe=msgspec.structs.replace(
             _RECIPE,
             precision="bfloat16",
@@ -168,7 +176,13 @@ def plan_of(scale: str, seed: int = 0) -> Plan:
     made = SCALES[scale]
     runs, entries = _predictions(made)
     runs += [
-        StartRun(name="start", tokenizer=made.start_tokenizer, body=made.start),
+        StartRun(
+            name="start",
+            tokenizer=made.start_tokenizer,
+            body=made.start,
+            budget_flops=made.start_budget_flops,
+            most_seconds=made.start_seconds,
+        ),
         ObjectiveRun(name="objective-none", objective=None),
         *(ObjectiveRun(name=f"objective-{name}", objective=name) for name in made.objectives),
         PerturbRun(name="perturb-ms", sizes=Sizes("ms", made.sizes_ms), places=made.places),

@@ -10,7 +10,7 @@ from training.measures.page import page
 from training.reproduction import executor
 from training.reproduction.executor import execute
 from training.reproduction.markdown import markdown
-from training.reproduction.plan import Plan, PredictRun, Run, TableKind
+from training.reproduction.plan import Plan, PredictRun, Run, StartRun, TableKind
 from training.reproduction.records import Objective, Perturbed, Predicted, Record, Started
 from training.reproduction.report import report
 from training.reproduction.scales import plan_of
@@ -23,7 +23,11 @@ def little() -> Plan:
     entries = tuple(entry for entry in plan.entries if entry.run in names)
     return msgspec.structs.replace(
         plan,
-        runs=tuple(run for run in plan.runs if run.name in names),
+        runs=tuple(
+            msgspec.structs.replace(run, budget_flops=4 * 10**8) if isinstance(run, StartRun) else run
+            for run in plan.runs
+            if run.name in names
+        ),
         entries=entries,
         budget_flops=4 * 10**8,
         traffic=msgspec.structs.replace(plan.traffic, judged_seconds=18.0),
