@@ -20,7 +20,7 @@ from training.measures.budgets import ScoredTrace
 from training.measures.intervals import runs
 from training.measures.score_plot import plot_scores
 from training.metrics import Span
-from training.recipe import Recipe
+from training.recipe import RECIPES, Recipe
 from training.reproduction.plan import ObjectiveRun, Plan, StartRun
 from training.reproduction.predicting import recipe_for
 from training.reproduction.records import Detected, Objective, Started
@@ -103,7 +103,15 @@ def judge_objective(stage: Stage, run: ObjectiveRun) -> Judgement:
 
 def _recipe(plan: Plan, body: Body) -> Recipe:
     recipe = recipe_for(plan, body, body.window * _CROP_WINDOWS)
-    return msgspec.structs.replace(recipe, crop_windows=_CROP_WINDOWS)
+    served = RECIPES["default"]
+    # As a bundle that is served: without this a model learns the few minutes that it has by heart.
+    return msgspec.structs.replace(
+        recipe,
+        crop_windows=_CROP_WINDOWS,
+        mask_tokens=served.mask_tokens,
+        drop_lines=served.drop_lines,
+        weight_decay=served.weight_decay,
+    )
 
 
 def _finetuned(stage: Stage, base: Base, objective: str) -> Finetuned:

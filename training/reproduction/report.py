@@ -292,13 +292,14 @@ def _perturbations(plan: Plan, records: Mapping[str, Record]) -> Section:
         if isinstance(run, PerturbRun):
             record = records[run.name]
             if not isinstance(record.result, Perturbed):
+                said.append(f"Moved by {run.sizes.unit}: failed.")
                 continue
             parts += [sensitivity_table(record.result.study), *_pictures(record)]
             said.append(_reached(record.result.study))
     starts = [r.result for r in records.values() if isinstance(r.result, Started)]
     hours = sum(one.calibrated_hours for one in starts)
     if not starts:
-        return Section("Figure 6: one line is moved", MOVED, parts)
+        return Section("Figure 6: one line is moved", "\n\n".join([MOVED, *said]), parts)
     said.append(
         f"The detector's thresholds for the model come from {3600 * hours:.0f} s of clean traffic. That is "
         "far less than the hour for which they promise one false alarm, so they stand high."

@@ -1,19 +1,27 @@
 """A plan run in little: what is kept, what is gone on with, and the report that comes of it."""
 
+import platform
+import re
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
-from ecustream.errors import ConfigError, InputError
+from ecustream.errors import ConfigError, InputError, OutputError
+from ecustream.scoring.bundle import Bundle
+from training.base import open_base
 from training.measures.page import page
-from training.reproduction import executor
+from training.perturbation import read_pieces
+from training.reproduce_command import reproduce_command
+from training.reproduction import executor, scales
 from training.reproduction.executor import execute
 from training.reproduction.markdown import markdown
 from training.reproduction.plan import Plan, PredictRun, Run, StartRun, TableKind
-from training.reproduction.records import Objective, Perturbed, Predicted, Record, Started
+from training.reproduction.records import Failed, Objective, Perturbed, Predicted, Record, Started
 from training.reproduction.report import report
 from training.reproduction.scales import plan_of
+from training.reproduction.sensitivity import lines_within
 
 
 def little() -> Plan:
@@ -131,6 +139,114 @@ def test_a_new_bundle_is_judged_anew(
             path.write_bytes(data)
 
 
+def test_an_interrupted_new_bundle_leaves_nothing_of_the_old_one(
+    records: dict[str, Record], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who resumes after the bundle was made again, but nothing judged with it, judges with it."""
+    ran: list[str] = []
+
+    def stub(stage: object, run: Run) -> object:
+        ran.append(run.name)
+        if run.name == "objective-entropy" and ran.count(run.name) == 1:
+            raise KeyboardInterrupt
+        record = records[run.name]
+        return record.result, record.flops, record.training_seconds, record.pictures
+
+    monkeypatch.setattr(executor, "_run", stub)
+    before = {path: path.read_bytes() for path in (folder / "runs").glob("*.json")}
+    try:
+        (folder / "runs" / "start.json").unlink()
+        with pytest.raises(KeyboardInterrupt):
+            execute(little(), folder, resume=True)
+        execute(little(), folder, resume=True)
+        assert ran == ["start", "objective-entropy", "objective-entropy", "perturb-lines"]
+    finally:
+        for path, data in before.items():
+            path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("broken", "lost"),
+    [
+        ("row-qwen-small-128", ["row-qwen-small-128"]),
+        ("start", ["start", "objective-entropy", "perturb-lines"]),
+        ("objective-entropy", ["objective-entropy"]),
+        ("perturb-lines", ["perturb-lines"]),
+    ],
+)
+def test_a_failing_run_loses_no_other(
+    records: dict[str, Record],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: str,
+    lost: list[str],
+) -> None:
+    """The others are made and reported; the failed one is named with its reason and tried again."""
+
+    def stub(stage: object, run: Run) -> object:
+        if run.name == broken:
+            raise ConfigError("training diverged at step 7")
+        record = records[run.name]
+        return record.result, record.flops, record.training_seconds, record.pictures
+
+    monkeypatch.setattr(executor, "_run", stub)
+    (tmp_path / "start").mkdir()
+    said: list[str] = []
+    found = execute(little(), tmp_path, say=said.append)
+    assert [name for name, record in found.items() if isinstance(record.result, Failed)] == lost
+    assert any(f"{broken}: failed: training diverged at step 7" in sentence for sentence in said)
+    kept = {path.stem for path in (tmp_path / "runs").glob("*.json")}
+    assert kept == set(found) - set(lost)
+    made = report(little_entries(), found)
+    assert f"{broken}: training diverged at step 7" in made.lead
+    for shown in (page(*made), markdown(*made)[0]):
+        assert "failed" in shown.replace("the run that makes it failed", "")
+    monkeypatch.setattr(executor, "_run", lambda stage, run: pytest.fail(f"{run.name} is run"))
+    with pytest.raises(pytest.fail.Exception, match=f"{broken} is run"):
+        execute(little(), tmp_path, resume=True)
+
+
+def test_what_cannot_be_written_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every further run would fail for the same reason."""
+
+    def full(stage: object, run: Run) -> object:
+        raise OutputError("no space left")
+
+    monkeypatch.setattr(executor, "_run", full)
+    with pytest.raises(OutputError, match="no space"):
+        execute(little(), tmp_path)
+
+
+def test_the_machine_is_told_without_its_name() -> None:
+    """Processor, cores and threads, and versions of the libraries."""
+    assert re.fullmatch(r".+, \d+ cores?, \d+ threads?", executor.machine())
+    assert not re.search(r"\b1 (cores|threads)", executor.machine())
+    assert platform.node() not in executor.machine()
+    assert re.match(r"Python \d.*, torch \d+\.\d+[^+]*, transformers \d", executor.libraries())
+
+
+def test_the_lead_says_when_with_what_and_how(records: dict[str, Record]) -> None:
+    """Date, seed, machine, versions, traffic and budgets; and which trainings time has ended."""
+    lead = report(plan_of("tiny"), full_records(records)).lead
+    for wanted in (
+        records["start"].date,
+        "Seed 0",
+        executor.machine(),
+        executor.libraries(),
+        "2 clean drives of 12 s",
+        "may spend 2 GFLOP and 20 s, that of the model of table IV",
+    ):
+        assert wanted in lead
+    assert "Time ended" not in lead
+    cut = {
+        name: msgspec.structs.replace(record, result=msgspec.structs.replace(record.result, stopped="time"))
+        for name, record in full_records(records).items()
+        if name in ("start", "row-qwen-small-128")
+    }
+    lead = report(plan_of("tiny"), full_records(records) | cut).lead
+    assert "Time ended 2 of the trainings before they had spent that (row-qwen-small-128, start)" in lead
+
+
 def test_a_damaged_record_is_named(records: dict[str, Record], folder: Path) -> None:
     """And what to do about it."""
     path = folder / "runs" / "start.json"
@@ -141,6 +257,19 @@ def test_a_damaged_record_is_named(records: dict[str, Record], folder: Path) -> 
             execute(little(), folder, resume=True)
     finally:
         path.write_bytes(whole)
+
+
+def little_entries() -> Plan:
+    """The little plan with a row in every table."""
+    plan = little()
+    tables: tuple[TableKind, ...] = ("models", "tokenizers", "tokenizers, same lines", "prompts")
+    entries = tuple(
+        msgspec.structs.replace(plan.entries[0], table=table, run=run.name, variant=run.name, read=None)
+        for table in tables
+        for run in plan.runs
+        if isinstance(run, PredictRun)
+    )
+    return msgspec.structs.replace(plan, entries=entries)
 
 
 def full_records(records: dict[str, Record]) -> dict[str, Record]:
@@ -214,7 +343,6 @@ def test_the_command_writes_both_reports(tmp_path: Path, monkeypatch: pytest.Mon
     from typer.testing import CliRunner
 
     from training.__main__ import app
-    from training.reproduction import scales
 
     plan = msgspec.structs.replace(
         little(), runs=tuple(run for run in little().runs if isinstance(run, PredictRun)), entries=()
@@ -235,3 +363,45 @@ def test_the_command_writes_both_reports(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "out" / "report.md").read_text().startswith("# The paper's experiments again")
     assert CliRunner().invoke(app, command).exit_code != 0
     assert CliRunner().invoke(app, [*command, "--resume"]).exit_code == 0
+
+
+def test_an_interrupted_command_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And ends as a shell expects."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(executor, "execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce_command(tmp_path, "tiny")
+    assert f"interrupted; what is done is in {tmp_path}: --resume goes on with it" in capsys.readouterr().err
+
+
+def test_a_command_with_failed_runs_writes_its_report_and_fails(
+    records: dict[str, Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one sentence."""
+    failed = msgspec.structs.replace(records["start"], result=Failed(reason="diverged"))
+    monkeypatch.setattr(scales, "plan_of", lambda scale, seed: little_entries())
+    monkeypatch.setattr(executor, "execute", lambda *_, **__: records | {"start": failed})
+    with pytest.raises(ConfigError, match=r"1 of 5 runs failed \(start\); --resume tries them again"):
+        reproduce_command(tmp_path, "tiny")
+    assert "start: diverged" in (tmp_path / "report.md").read_text()
+
+
+def test_a_line_is_within_the_top_if_all_its_tokens_are(records: dict[str, Record], folder: Path) -> None:
+    """As the scorer sees it: the most probable token is that which it expected; all tokens are within all."""
+    base = open_base(folder / "start")
+    lines = read_pieces(base, [folder / "traffic" / "quiet.pcapng"])[0][:80]
+    scorer = Bundle(base.files).new_scorer()
+    block = scorer.score([(scorer.open_stream(), lines)])[0]
+    encoded = base.tokenizer.fresh().encode(lines)
+    right = np.ones(len(lines), np.bool_)
+    for token, line, field in zip(encoded.ids[1:], encoded.line_of[1:], encoded.fields[1:], strict=True):
+        right[line] &= block.expected[line, field] == token
+    assert lines_within(base, lines, 1).tolist() == right.tolist()
+    assert lines_within(base, lines, base.tokenizer.vocabulary_size).all()
+    some = lines_within(base, lines, 20)
+    assert right.sum() < some.sum() < len(lines)
