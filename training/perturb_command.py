@@ -13,12 +13,17 @@ from training.options import Source
 
 __all__ = ["perturb_command"]
 
+_SIZES = {"ms": "0,0.5,1,2,5,10,20,50,100,200", "lines": "0,1,2,5,10,20,50,100,200,1000"}
+
 
 def perturb_command(
     traces: Annotated[list[Path], typer.Argument(help="Clean traces that the bundle was not made from.")],
     model: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     by: Annotated[Literal["ms", "lines"], typer.Option(help="Lines are moved by so many of these.")] = "ms",
-    sizes: Annotated[str, typer.Option(help="How far, ascending from 0.")] = "0,0.5,1,2,5,10,20,50,100,200",
+    sizes: Annotated[
+        str | None,
+        typer.Option(help="How far, ascending from 0; default: up to 200 ms, or up to 1000 lines."),
+    ] = None,
     places: Annotated[int, typer.Option(help="How many lines are moved, one at a time.")] = 200,
     seed: Annotated[int, typer.Option(help="Draws them.")] = 0,
     source: Source = None,
@@ -31,6 +36,12 @@ def perturb_command(
     from training.perturbation_report import picture, render
     from training.simulate.writer import written_whole
 
+    if plot is not None and plot.suffix != ".svg":
+        raise ConfigError(f"--plot {plot}: a picture is an .svg file")
+    if plot is not None and not plot.absolute().parent.is_dir():
+        raise ConfigError(f"--plot {plot}: there is no folder {plot.parent}")
+    if sizes is None:
+        sizes = _SIZES[by]
     try:
         amounts = tuple(float(text) for text in sizes.split(","))
     except ValueError:

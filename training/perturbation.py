@@ -156,6 +156,10 @@ def perturb(
     sizes.check()
     if places < 1:
         raise ConfigError(f"places is {places}, but must be 1 at least")
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}, but must be 0 at least")
+    if not 0 < false_alarms_per_hour < float("inf"):
+        raise ConfigError(f"false_alarms_per_hour is {false_alarms_per_hour:g}, but must be more than 0")
     started = time.monotonic()
     base = open_base(bundle_path)
     calibration = calibration_of(base.files)

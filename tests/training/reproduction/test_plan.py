@@ -1,10 +1,14 @@
 """Plans of a reproduction: what they vary, and what their results depend on."""
 
+from pathlib import Path
+from typing import Any
+
 import msgspec
 import pytest
 
-from ecustream.errors import ConfigError
+from ecustream.errors import ConfigError, EcustreamError
 from training.objectives import OBJECTIVES
+from training.perturb_command import perturb_command
 from training.recipe import check_recipe
 from training.reproduction import paper
 from training.reproduction.plan import Entry, ObjectiveRun, PerturbRun, Plan, PredictRun, StartRun, digest
@@ -107,3 +111,25 @@ def test_unknown_scales_and_runs_are_refused() -> None:
     with pytest.raises(KeyError):
         PLANS["tiny"].run_named("none")
     assert isinstance(PLANS["tiny"].entries[0], Entry)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"seed": -1}, "seed is -1"),
+        ({"false_alarms_per_hour": 0.0}, "false_alarms_per_hour is 0,"),
+        ({"false_alarms_per_hour": float("nan")}, "false_alarms_per_hour is nan,"),
+        ({"plot": Path("picture.png")}, r"picture\.png: a picture is an \.svg file"),
+        ({"plot": Path("/nowhere/x.svg")}, "there is no folder /nowhere"),
+        ({"sizes": "0,a"}, "must be numbers separated by commas"),
+        # Its default sizes are of its unit: what is refused is the bundle.
+        ({"by": "lines"}, "not a bundle"),
+        ({"by": "ms"}, "not a bundle"),
+    ],
+)
+def test_what_perturb_cannot_do_is_said_before_it_reads(
+    tmp_path: Path, given: dict[str, Any], sentence: str
+) -> None:
+    """In one sentence."""
+    with pytest.raises(EcustreamError, match=sentence):
+        perturb_command([tmp_path / "t.pcapng"], tmp_path, **given)
