@@ -169,8 +169,10 @@ def plan_of(scale: str, seed: int = 0) -> Plan:
     """The plan of a scale.
 
     Raises:
-        ConfigError: there is no such scale.
+        ConfigError: there is no such scale, or no such seed.
     """
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}, but must be 0 at least")
     if scale not in SCALES:
         raise ConfigError(f"there is no scale {scale!r}, only {', '.join(SCALES)}")
     made = SCALES[scale]

@@ -133,3 +133,9 @@ def test_what_perturb_cannot_do_is_said_before_it_reads(
     """In one sentence."""
     with pytest.raises(EcustreamError, match=sentence):
         perturb_command([tmp_path / "t.pcapng"], tmp_path, **given)
+
+
+def test_a_negative_seed_is_refused() -> None:
+    """Before anything is simulated."""
+    with pytest.raises(ConfigError, match="seed is -1"):
+        plan_of("tiny", -1)
