@@ -13,6 +13,8 @@ from training.recipe import check_recipe
 from training.reproduction import paper
 from training.reproduction.plan import Entry, ObjectiveRun, PerturbRun, Plan, PredictRun, StartRun, digest
 from training.reproduction.predicting import recipe_for
+from training.reproduction.records import Verdict
+from training.reproduction.report import _recall_and_precision
 from training.reproduction.scales import SCALES, plan_of
 from training.tokenizers import KINDS
 
@@ -139,3 +141,10 @@ def test_a_negative_seed_is_refused() -> None:
     """Before anything is simulated."""
     with pytest.raises(ConfigError, match="seed is -1"):
         plan_of("tiny", -1)
+
+
+def test_recall_stands_before_precision() -> None:
+    """As the caption says; a dash where nothing is labelled."""
+    blank = "\N{NO-BREAK SPACE}"
+    assert _recall_and_precision(Verdict(found=1, labelled=4, right=1, told=2)) == f"0.25{blank}/{blank}0.50"
+    assert _recall_and_precision(Verdict(found=0, labelled=0, right=0, told=2)) == f"–{blank}/{blank}0.00"
