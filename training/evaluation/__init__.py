@@ -1,10 +1,5 @@
 """How good a bundle is on traces, beside what an engineer would use instead.
 
 `cases` reads what is true, `scan` scores a trace once, `judge` runs every detector over it in that
-pass, `summary` makes the report of what they told, `tables` and `document` show it.
+pass, `summary` makes the report of what they told, `tables` and `document` show it; `study` is the whole.
 """
-
-from training.evaluation.study import evaluate, run_study
-from training.evaluation.tables import render, render_kinds
-
-__all__ = ["evaluate", "render", "render_kinds", "run_study"]

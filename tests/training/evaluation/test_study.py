@@ -12,13 +12,13 @@ from scipy.stats import chi2
 import ecustream
 from training.baselines.beside import RivalsBeside
 from training.baselines.columns import PduNumbers
-from training.evaluation import render
 from training.evaluation.cases import Case, digest_of, read_cases
 from training.evaluation.judge import JUDGES, Plan, judge
 from training.evaluation.results import Drawing, Ranked, Row, Told, TraceResult
 from training.evaluation.scan import open_bundle
 from training.evaluation.study import Study, run_study
 from training.evaluation.summary import covered, measured, outcome, totals
+from training.evaluation.tables import render
 from training.fit import recalibrate
 from training.labels import Label
 from training.measures.lines import confusion
