@@ -8,9 +8,12 @@ import numpy as np
 from ecustream.traffic import Line
 from tests.training.clean_traffic import MS, START_NS, lines_of, raster
 from training.baselines.columns import Columns, Floats, Labelled, PduNumbers
-from training.baselines.protocol import Scoring
+from training.baselines.protocol import Baseline, Scoring
+from training.baselines.rival import Rival, RivalRun, thresholds_of
+from training.metrics import Span
 
 CYCLES_MS = {"A": 10, "B": 20, "C": 20, "D": 50, "E": 100}
+JOIN_NS = 500_000_000
 NUMBERS = PduNumbers()
 """Of A to E and what else tests bring, 0 to 4 in this order."""
 NUMBERS.columns(lines_of({name: [START_NS] for name in CYCLES_MS}))
@@ -87,3 +90,27 @@ def in_parts(scoring: Scoring, lines: Columns, cuts: Sequence[int]) -> Floats:
     edges = [0, *sorted(min(cut, len(lines.time_ns)) for cut in cuts), len(lines.time_ns)]
     parts = [scoring.scores(lines.part(a, b)) for a, b in pairwise(edges)]
     return np.concatenate(parts)
+
+
+def judged(
+    baseline: Baseline,
+    learn: Sequence[Columns],
+    labels: Sequence[Labelled],
+    held_out: Sequence[Columns],
+    traces: Sequence[Sequence[Columns]],
+) -> tuple[Rival, list[tuple[Floats, list[Span]]]]:
+    """A baseline that has learned, and its scores and episodes of traces at one false alarm an hour."""
+    fitted = baseline.fit(learn, labels)
+    rival = Rival(
+        baseline.name, fitted, thresholds_of(fitted, held_out, NUMBERS.sources, [1.0], JOIN_NS), frozenset()
+    )
+    found = []
+    for pieces in traces:
+        run = RivalRun(rival, NUMBERS.sources, JOIN_NS, ranked=True)
+        for number, piece in enumerate(pieces):
+            if number:
+                run.gap()
+            run.add(piece)
+        scores, spans = run.finish()
+        found.append((scores.astype(np.float64), spans[1.0]))
+    return rival, found

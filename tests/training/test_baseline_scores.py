@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from ecustream.errors import InputError
 from tests.training.baseline_traffic import (
-    NUMBERS,
     at_ns,
     clean,
     in_parts,
     injected,
+    judged,
     labelled,
 )
 from tests.training.clean_traffic import MS
@@ -21,7 +21,7 @@ from training.baselines.drawn import BLOCK_LINES
 from training.baselines.every import every_baseline
 from training.baselines.protocol import Baseline, Fitted
 from training.baselines.random_score import RandomScore
-from training.baselines.table import BaselineRow, baseline_rows
+from training.metrics import Span
 
 NAMES = [baseline.name for baseline in every_baseline()]
 FAULTS = ("late", "missing", "silent", "burst", "drift")
@@ -55,32 +55,34 @@ def fitted(training: tuple[list[Columns], list[Labelled]]) -> dict[str, Fitted]:
 
 
 @pytest.fixture(scope="module")
-def rows(training: tuple[list[Columns], list[Labelled]]) -> dict[str, BaselineRow]:
-    """What every baseline makes of traffic with one fault each."""
-    held_out = [[clean(4, 60)], [clean(5, 60)]]
+def episodes(training: tuple[list[Columns], list[Labelled]]) -> dict[str, list[list[Span]]]:
+    """What every baseline tells of traffic with one fault each."""
+    held_out = [clean(4, 60), clean(5, 60)]
     traces = [[injected(fault)[0]] for fault in FAULTS]
-    found = baseline_rows(every_baseline(), *training, held_out, traces, NUMBERS.sources)
-    return {row.name: row for row in found}
+    return {
+        baseline.name: [spans for _, spans in judged(baseline, *training, held_out, traces)[1]]
+        for baseline in every_baseline()
+    }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", NAMES)
 def test_finds_what_it_should_and_not_what_it_cannot(
-    name: str, fault: str, rows: dict[str, BaselineRow]
+    name: str, fault: str, episodes: dict[str, list[list[Span]]]
 ) -> None:
     """An episode overlaps the fault, or begins within 0.1 s of its end, where the baseline can see it."""
     _, start_ns, end_ns = injected(fault)
-    spans = rows[name].spans[FAULTS.index(fault)]
+    spans = episodes[name][FAULTS.index(fault)]
     found = any(span.start_ns <= end_ns + 100 * MS and span.end_ns >= start_ns for span in spans)
     if name.startswith(("logistic", "support", "k nearest")) and fault == "burst":
         return  # how far a boundary learned of late messages reaches to the other side is chance
     assert found == (fault in FOUND[name])
 
 
-def test_silence_is_told_at_its_deadline(rows: dict[str, BaselineRow]) -> None:
+def test_silence_is_told_at_its_deadline(episodes: dict[str, list[list[Span]]]) -> None:
     """The interval rule tells of a PDU that stays away within two cycles of 20 ms."""
     _, start_ns, _ = injected("silent")
-    (span,) = rows["interval rule"].spans[FAULTS.index("silent")]
+    (span,) = episodes["interval rule"][FAULTS.index("silent")]
     assert 0 <= span.told_ns - start_ns < 20 * MS
 
 

@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 
 from ecustream.errors import EcustreamError
-from tests.training.baseline_traffic import NUMBERS, clean, injected, labelled
+from tests.training.baseline_traffic import JOIN_NS, NUMBERS, clean, injected, labelled
 from training.baselines.beside import RivalResult, RivalsBeside
 from training.baselines.every import every_baseline
 from training.baselines.rival import Rival
-
-JOIN_NS = 500_000_000
 
 
 @pytest.fixture(scope="module")

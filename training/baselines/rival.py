@@ -8,11 +8,11 @@ import numpy.typing as npt
 
 from training.baselines.columns import Columns, joined
 from training.baselines.drawn import BLOCK_LINES
-from training.baselines.episodes import join_by_bus
-from training.baselines.protocol import DeadlineFitted, Fitted
+from training.baselines.episodes import Moments, join_by_bus, threshold_for
+from training.baselines.protocol import DeadlineFitted, DeadlineScoring, Fitted
 from training.metrics import Span
 
-__all__ = ["Rival", "RivalRun"]
+__all__ = ["Rival", "RivalRun", "thresholds_of"]
 
 
 class Rival(NamedTuple):
@@ -29,6 +29,39 @@ class Rival(NamedTuple):
     fitted: Fitted
     thresholds: dict[float, float]
     learned_from: frozenset[str]
+
+
+def thresholds_of(
+    fitted: Fitted,
+    held_out: Sequence[Columns],
+    sources: Sequence[str],
+    budgets_per_hour: Sequence[float],
+    join_ns: int,
+) -> dict[float, float]:
+    """What a score must exceed, by budget of false alarms an hour.
+
+    Args:
+        fitted: the baseline.
+        held_out: pieces of clean traffic that it has not learned from.
+        sources: bus of each PDU, by number.
+        budgets_per_hour: of false alarms.
+        join_ns: the detector's.
+    """
+    moments = [_moments(fitted, piece) for piece in held_out]
+    return {budget: float(threshold_for(moments, sources, budget, join_ns)) for budget in budgets_per_hour}
+
+
+def _moments(fitted: Fitted, piece: Columns) -> Moments:
+    """Scores of a clean piece; what never comes back in it counts as if it came with the last line."""
+    scoring = fitted.begin()
+    times, pdus = piece.time_ns, piece.pdu
+    scores = np.concatenate([np.zeros(0), *(scoring.scores(part) for part in piece.parts(BLOCK_LINES))])
+    if isinstance(scoring, DeadlineScoring):
+        overdue, more = scoring.overdue(int(times.max()))
+        times = np.concatenate([times, np.full(len(overdue), times.max())])
+        pdus = np.concatenate([pdus, overdue.astype(np.int32)])
+        scores = np.concatenate([scores, more])
+    return Moments(times, pdus, scores)
 
 
 class RivalRun:

@@ -8,12 +8,10 @@ import numpy as np
 
 from ecustream.errors import ConfigError, InputError
 from ecustream.units import duration
-from training.baselines.columns import Columns, Labelled, PduNumbers, joined, labels_of
-from training.baselines.drawn import BLOCK_LINES
-from training.baselines.episodes import Moments, threshold_for
+from training.baselines.columns import Labelled, PduNumbers, joined, labels_of
 from training.baselines.every import every_baseline
-from training.baselines.protocol import Baseline, DeadlineScoring, Fitted
-from training.baselines.rival import Rival
+from training.baselines.protocol import Baseline
+from training.baselines.rival import Rival, thresholds_of
 from training.evaluation.scan import Opened
 from training.labelled import LabelledTrace
 from training.labels import beside, read_labels
@@ -100,11 +98,7 @@ def fit_rivals(
         except InputError as error:
             notes.append(f"{baseline.name}: left out: {error}")
             continue
-        moments = [_moments(fitted, piece) for piece in held_out]
-        thresholds = {
-            budget: float(threshold_for(moments, numbers.sources, budget, join_ns))
-            for budget in budgets_per_hour
-        }
+        thresholds = thresholds_of(fitted, held_out, numbers.sources, budgets_per_hour, join_ns)
         seen = of_clean | of_labelled if baseline.needs_labels else of_clean
         rivals.append(Rival(baseline.name, fitted, thresholds, seen))
     if rivals and held_out_ns * budget_per_hour < 3.6e12:
@@ -149,16 +143,3 @@ def _pieces(path: Path, opened: Opened, numbers: PduNumbers, labels: bool = Fals
     if means:
         means.finish()
     return pieces
-
-
-def _moments(fitted: Fitted, piece: Columns) -> Moments:
-    """Scores of a clean piece; what never comes back in it counts as if it came with the last line."""
-    scoring = fitted.begin()
-    times, pdus = piece.time_ns, piece.pdu
-    scores = np.concatenate([np.zeros(0), *(scoring.scores(part) for part in piece.parts(BLOCK_LINES))])
-    if isinstance(scoring, DeadlineScoring):
-        overdue, more = scoring.overdue(int(times.max()))
-        times = np.concatenate([times, np.full(len(overdue), times.max())])
-        pdus = np.concatenate([pdus, overdue.astype(np.int32)])
-        scores = np.concatenate([scores, more])
-    return Moments(times, pdus, scores)
