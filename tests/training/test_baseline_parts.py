@@ -254,6 +254,9 @@ def test_budget_of_less_than_one_alarm_allows_none() -> None:
     assert threshold_for([moments], ["ETH1"], 1.0, 10**9) == 7.0
     assert threshold_for([moments], ["ETH1"], 1.1, 10**9) == 3.0
     assert threshold_for([], ["ETH1"], 1.0, 10**9) == -math.inf
+    # A product that is one but for floating-point, 0.99999999999861, is one.
+    third = Moments(np.array([0, 3600 * 10**9 // 49]), np.zeros(2, np.int32), np.array([3.0, 7.0]))
+    assert threshold_for([third], ["ETH1"], 49.0, 10**9) == 3.0
 
 
 def test_scores_that_are_equal_stand_or_fall_together() -> None:

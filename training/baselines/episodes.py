@@ -101,7 +101,8 @@ def threshold_for(
         What a score must exceed; -inf where every score may.
     """
     hours = sum(float(np.ptp(moments.time_ns)) for moments in clean if len(moments.time_ns)) / 3.6e12
-    allowed = int(hours * false_alarms_per_hour)
+    # Floating-point: 0.1 an hour in ten hours is one, though the product may be a little less.
+    allowed = int(hours * false_alarms_per_hour + 1e-9)
     columns = [
         (np.full(len(moments.scores), number), moments.time_ns, moments.pdu, moments.scores)
         for number, moments in enumerate(clean)

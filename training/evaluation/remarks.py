@@ -67,7 +67,7 @@ def _outside(case: Case, first_ns: int, last_ns: int) -> str | None:
     count = "1 label lies" if len(outside) == 1 else f"{len(outside)} labels lie"
     return (
         f"{beside(case.path, 'labels').name}: {count} wholly before the first or after the last line of the "
-        f"trace (label {outside[0]}); nothing can find what was not captured, and it counts as missed"
+        f"trace (label {outside[0]}); what was not captured cannot be found, and counts as missed"
     )
 
 

@@ -8,10 +8,10 @@ from training.measures import theme
 from training.measures.events import EventMeasures
 from training.measures.picture import svg_of
 
-__all__ = ["RecallCurve", "plot_recall"]
+__all__ = ["RecallCurve", "look", "plot_recall"]
 
-MARKERS = "osD^vPX*"
-DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1)), (0, (3, 1, 1, 1)), "-", "--")
+_MARKERS = "osD^vPX*"
+_DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1)), (0, (3, 1, 1, 1)), "-", "--")
 
 
 class RecallCurve(NamedTuple):
@@ -45,6 +45,17 @@ def plot_recall(title: str, curves: Sequence[RecallCurve]) -> str:
     return svg_of(title, 4.6, lambda figure: _paint(figure, curves))
 
 
+def look(number: int) -> tuple[str, Any, str]:
+    """Colour, dashes and marker of a detector; those of the first 64 differ."""
+    # After a round of colours the other two are one ahead.
+    style = number + number // len(theme.DETECTORS)
+    return (
+        theme.DETECTORS[number % len(theme.DETECTORS)],
+        _DASHES[style % len(_DASHES)],
+        _MARKERS[style % len(_MARKERS)],
+    )
+
+
 def _paint(figure: Any, curves: Sequence[RecallCurve]) -> None:
     axes = figure.subplots()
     shown = [
@@ -64,21 +75,19 @@ def _paint(figure: Any, curves: Sequence[RecallCurve]) -> None:
     axes.minorticks_off()
     for number, (name, points) in enumerate(shown):
         points = sorted(points, key=lambda point: (point.false_alarms.per_hour, point.recall))
-        colour = theme.DETECTORS[number % len(theme.DETECTORS)]
+        colour, dashes, marker = look(number)
         x = [point.false_alarms.per_hour or none for point in points]
         y = [point.recall for point in points]
         bars = [(max(point.false_alarms.low, none), min(point.false_alarms.high, most)) for point in points]
         axes.hlines(
             y, [low for low, _ in bars], [high for _, high in bars], color=colour, linewidth=0.8, alpha=0.45
         )
-        # After a round of colours the other two are one ahead: no two of many detectors look alike.
-        style = number + number // len(theme.DETECTORS)
         axes.plot(
             x,
             y,
             color=colour,
-            linestyle=DASHES[style % len(DASHES)],
-            marker=MARKERS[style % len(MARKERS)],
+            linestyle=dashes,
+            marker=marker,
             markersize=4.5,
             linewidth=1.6,
             label=name,

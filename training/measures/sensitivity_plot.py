@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from training.measures import theme
 from training.measures.picture import svg_of
-from training.measures.recall_plot import DASHES, MARKERS
+from training.measures.recall_plot import look
 from training.measures.shares import Share
 
 __all__ = ["SensitivityCurve", "plot_sensitivity"]
@@ -49,7 +49,7 @@ def _paint(
 ) -> None:
     axes = figure.subplots()
     for number, curve in enumerate(curves):
-        colour = theme.DETECTORS[number % len(theme.DETECTORS)]
+        colour, dashes, marker = look(number)
         axes.fill_between(
             sizes,
             [one.low for one in curve.shares],
@@ -62,8 +62,8 @@ def _paint(
             sizes,
             [one.value for one in curve.shares],
             color=colour,
-            linestyle=DASHES[number % len(DASHES)],
-            marker=MARKERS[number % len(MARKERS)],
+            linestyle=dashes,
+            marker=marker,
             markersize=4.5,
             linewidth=1.6,
             label=curve.name,

@@ -106,6 +106,17 @@ def test_curves_rise(study: Study) -> None:
     assert of_detector[1.0]["recall"] == pytest.approx(total(study, "ecustream")["recall"])
 
 
+def test_curves_leave_out_what_was_learned_from(study: Study) -> None:
+    """Neither the bundle's own trace nor a classifier's is in a point."""
+    hours = {name: facts["hours"] for name, facts in study.report["facts"].items()}
+    points = {(row["name"], row["budget_per_hour"]): row for row in study.report["curves"]}
+    assert points["logistic regression", 1.0]["faults"] == 0
+    assert points["logistic regression", 1.0]["false_alarms"]["hours"] == pytest.approx(hours["unseen"])
+    of_detector = points["ecustream", 1.0]
+    assert of_detector["faults"] == study.report["facts"]["faulty"]["faults"]
+    assert hours["unseen"] < of_detector["false_alarms"]["hours"] < hours["unseen"] + hours["faulty"]
+
+
 def _result(gaps: list[tuple[int, int]], last_ns: int) -> TraceResult:
     return TraceResult(
         name="x", path="x", sha256="", truth_sha256="", lines=2, first_ns=0, last_ns=last_ns, set_aside=gaps,

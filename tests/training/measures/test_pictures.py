@@ -13,7 +13,7 @@ from training.measures.events import EventMeasures
 from training.measures.intervals import union
 from training.measures.page import Picture, Section, Table, page
 from training.measures.rates import HOUR_NS
-from training.measures.recall_plot import RecallCurve, plot_recall
+from training.measures.recall_plot import RecallCurve, look, plot_recall
 from training.measures.score_plot import plot_scores
 from training.metrics import Span
 
@@ -81,6 +81,13 @@ def test_recall_picture_names_detectors_and_marks_no_false_alarm() -> None:
     """Names are taken literally; 0 false alarms have a tick of their own."""
     words = texts(recall_picture())
     assert {"model $x_1$", "rule <0.05>", "0", "100%"} <= set(words)
+
+
+def test_no_two_detectors_look_alike() -> None:
+    """By colour and marker, and by colour and dashes where markers are few; a table has two dozen rows."""
+    looks = [look(number) for number in range(24)]
+    assert len({(colour, marker) for colour, _, marker in looks}) == 24
+    assert len({(colour, dashes) for colour, dashes, _ in looks[:16]}) == 16
 
 
 def test_recall_picture_leaves_out_what_saw_no_fault() -> None:
