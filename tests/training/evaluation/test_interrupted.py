@@ -42,6 +42,8 @@ def test_scores_begin_anew(once_and_twice: tuple[Judged, Judged]) -> None:
     for name, column in once.columns.items():
         assert np.isclose(twice.columns[name][half:], column, atol=1e-3).mean() > 0.95, name
     assert np.isclose(twice.columns["evidence"][half:], once.columns["evidence"], atol=1e-3).mean() > 0.99
+    # No interval reaches back over the interruption.
+    assert twice.columns["evidence"][half : half + 300].max() < 100
 
 
 def test_every_detector_begins_anew(once_and_twice: tuple[Judged, Judged]) -> None:

@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +13,35 @@ from hypothesis import strategies as st
 from training.baselines import threshold_spans
 from training.evaluation.ahead import ahead
 from training.evaluation.annotations import annotator_quality
-from training.evaluation.candidates import Episode, told_lines
+from training.evaluation.candidates import Candidate, Episode, Running, told_lines
 from training.evaluation.drawing import thinned
 from training.evaluation.hindsight import MOST_CLEAN_EPISODES, best_rows, quiet_episodes
 from training.evaluation.results import Drawing, TraceResult
 from training.labels import Label
 from training.metrics import Span
+
+
+def test_episodes_are_told_when_they_were_decided() -> None:
+    """Not when what they tell of began, nor when they ended; a gap of the capture is no episode."""
+
+    def event(
+        phase: str, number: str, decided_ns: int, kind: str = "anomaly", end_ns: int | None = None
+    ) -> Any:
+        pdus = [SimpleNamespace(name=number)]
+        return SimpleNamespace(
+            id=number, phase=phase, kind=kind, start_ns=1, end_ns=end_ns, decided_ns=decided_ns, pdus=pdus
+        )
+
+    events = [
+        event("open", "A", 5), event("open", "gap", 6, "capture_gap"), event("close", "gap", 6, "capture_gap"),
+        event("open", "X", 7, "unknown_pdu"), event("close", "X", 9, "unknown_pdu", 8), event("close", "A", 9),
+    ]  # fmt: skip
+    machine: Any = SimpleNamespace(finish=lambda: events)
+    assert Running(Candidate("stub", lambda: machine)).finish() == [
+        Episode(Span(1, 8, 7), frozenset("X"), True),
+        Episode(Span(1, 9, 5), frozenset("A"), False),
+    ]
+
 
 times_and_scores = st.lists(
     st.tuples(st.integers(0, 5_000), st.floats(0, 100, width=32)), min_size=1, max_size=60
