@@ -29,13 +29,17 @@ def test_episodes_are_told_when_they_were_decided() -> None:
     ) -> Any:
         pdus = [SimpleNamespace(name=number)]
         return SimpleNamespace(
-            id=number, phase=phase, kind=kind, start_ns=1, end_ns=end_ns, decided_ns=decided_ns, pdus=pdus
+            id=number, phase=phase, kind=kind, start_ns=1, end_ns=end, decided_ns=decided_ns, pdus=pdus
         )
 
     events = [
-        event("open", "A", 5), event("open", "gap", 6, "capture_gap"), event("close", "gap", 6, "capture_gap"),
-        event("open", "X", 7, "unknown_pdu"), event("close", "X", 9, "unknown_pdu", 8), event("close", "A", 9),
-    ]  # fmt: skip
+        event("open", "A", 5),
+        event("open", "gap", 6, "capture_gap"),
+        event("close", "gap", 6, "capture_gap"),
+        event("open", "X", 7, "unknown_pdu"),
+        event("close", "X", 9, "unknown_pdu", 8),
+        event("close", "A", 9),
+    ]
     machine: Any = SimpleNamespace(finish=lambda: events)
     assert Running(Candidate("stub", lambda: machine)).finish() == [
         Episode(Span(1, 8, 7), frozenset("X"), True),
