@@ -24,9 +24,7 @@ from training.metrics import Span
 def test_episodes_are_told_when_they_were_decided() -> None:
     """Not when what they tell of began, nor when they ended; a gap of the capture is no episode."""
 
-    def event(
-        phase: str, number: str, decided_ns: int, kind: str = "anomaly", end_ns: int | None = None
-    ) -> Any:
+    def event(phase: str, number: str, decided_ns: int, kind: str = "anomaly", end: int | None = None) -> Any:
         pdus = [SimpleNamespace(name=number)]
         return SimpleNamespace(
             id=number, phase=phase, kind=kind, start_ns=1, end_ns=end, decided_ns=decided_ns, pdus=pdus
