@@ -46,3 +46,18 @@ def test_every_budget_has_its_episodes() -> None:
         assert sum(s.end_ns - s.start_ns for s in spans[1.0]) < sum(
             s.end_ns - s.start_ns for s in spans[100.0]
         )
+
+
+def test_an_interruption_ends_an_episode() -> None:
+    """However short it was: as in the detector."""
+    fitted = RandomScore().fit([clean(1)], [])
+    lines = clean(5, 1)
+    counts = []
+    for interrupted in (False, True):
+        run = RivalRun(Rival("random", fitted, {1.0: 0.0}, frozenset()), NUMBERS.sources, 1000 * MS, False)
+        run.add(lines.part(0, 50))
+        if interrupted:
+            run.gap()
+        run.add(lines.part(50, 100))
+        counts.append(len(run.finish()[1][1.0]))
+    assert counts == [1, 2]

@@ -87,6 +87,7 @@ class RivalRun:
         self._lines = 0
         self._scores: list[npt.NDArray[np.float32]] = []
         self._above: dict[float, list[Columns]] = {budget: [] for budget in rival.thresholds}
+        self._spans: dict[float, list[Span]] = {budget: [] for budget in rival.thresholds}
 
     def add(self, lines: Columns) -> None:
         """Take the next lines; they are scored many at once."""
@@ -98,6 +99,7 @@ class RivalRun:
     def gap(self) -> None:
         """The next lines do not follow the ones before."""
         self._score()
+        self._end_piece()
         self._scoring.gap()
         for watch in self._watches.values():
             watch.gap()
@@ -116,15 +118,19 @@ class RivalRun:
             else:
                 self._above[budget].append(_those(lines, scores > threshold))
 
+    def _end_piece(self) -> None:
+        """What was told before an interruption is not joined to what is told after it."""
+        for budget, parts in self._above.items():
+            above = joined(parts)
+            self._spans[budget] += join_by_bus(above.time_ns, above.pdu, self._sources, self._join_ns)
+            parts.clear()
+
     def finish(self) -> tuple[npt.NDArray[np.float32], dict[float, list[Span]]]:
         """Scores of all lines if they are ranked, shape (lines,), and episodes at each budget."""
         self._score()
-        spans = {budget: watch.spans(self._join_ns) for budget, watch in self._watches.items()}
-        for budget, parts in self._above.items():
-            if budget not in spans:
-                above = joined(parts)
-                spans[budget] = join_by_bus(above.time_ns, above.pdu, self._sources, self._join_ns)
-        return np.concatenate([np.zeros(0, np.float32), *self._scores]), spans
+        self._end_piece()
+        watched = {budget: watch.spans(self._join_ns) for budget, watch in self._watches.items()}
+        return np.concatenate([np.zeros(0, np.float32), *self._scores]), self._spans | watched
 
 
 def _those(lines: Columns, told: npt.NDArray[np.bool_]) -> Columns:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training.baselines.beside import RivalsBeside
 from training.baselines.columns import PduNumbers
 from training.evaluation.cases import Case, read_cases
 from training.evaluation.judge import Judged, Plan, judge
@@ -29,7 +30,7 @@ def once_and_twice(
     plan = Plan(1.0, (1.0, 1000.0), S // 2)
     labels = read_cases([faulty_trace])[0].labels
     cases = [Case(p.stem, p, "", "", labels, None, []) for p in (faulty_trace, path)]
-    one, two = (judge(case, opened, rivals, numbers, plan) for case in cases)
+    one, two = (judge(case, opened, RivalsBeside(rivals, S // 2), numbers, plan) for case in cases)
     return one, two
 
 
