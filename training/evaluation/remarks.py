@@ -50,7 +50,9 @@ def remarks(
     first_ns, last_ns = int(scores.times_ns.min()), int(scores.times_ns.max())
     notes = [harmed, overlap_note(case), _outside(case, first_ns, last_ns)]
     notes += [
-        _unmatched(case, by) for by, lines in labelled.items() if case.labels_by(by) and not lines.any()
+        _unmatched(case, by)
+        for by, lines in labelled.items()
+        if not lines.any() and any(label.pdus for label in case.labels_by(by) or [])
     ]
     return [note for note in (*notes, _warming(case, scores), foreign) if note]
 
