@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from ecustream.errors import ConfigError, InputError
-from ecustream.units import duration
 from training.baselines.columns import Labelled, PduNumbers, joined, labels_of
 from training.baselines.every import every_baseline
 from training.baselines.protocol import Baseline
@@ -103,7 +102,7 @@ def fit_rivals(
         rivals.append(Rival(baseline.name, fitted, thresholds, seen))
     if rivals and held_out_ns * budget_per_hour < 3.6e12:
         notes.append(
-            f"thresholds of the baselines come from {duration(held_out_ns)} of clean traffic, less than one "
+            f"thresholds of the baselines come from {held_out_ns / 6e10:.1f} min of clean traffic, less than one "
             f"false alarm takes at {budget_per_hour:g} an hour: they will give more than that"
         )
     return rivals, notes
