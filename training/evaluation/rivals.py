@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ecustream.errors import ConfigError, InputError
+from ecustream.units import duration
 from training.baselines.columns import Labelled, PduNumbers, joined, labels_of
 from training.baselines.every import every_baseline
 from training.baselines.protocol import Baseline
@@ -18,6 +19,7 @@ from training.traces import Traces
 
 __all__ = ["annotations_of", "chosen_baselines", "fit_rivals"]
 
+_TWO_MINUTES_NS = 120_000_000_000
 _LEARN_SHARE = 0.8
 """Of each clean trace the beginning is learned from; the rest gives thresholds."""
 
@@ -101,8 +103,9 @@ def fit_rivals(
         seen = of_clean | of_labelled if baseline.needs_labels else of_clean
         rivals.append(Rival(baseline.name, fitted, thresholds, seen))
     if rivals and held_out_ns * budget_per_hour < 3.6e12:
+        how_long = duration(held_out_ns) if held_out_ns < _TWO_MINUTES_NS else f"{held_out_ns / 6e10:.0f} min"
         notes.append(
-            f"thresholds of the baselines come from {held_out_ns / 6e10:.1f} min of clean traffic, less than one "
+            f"thresholds of the baselines come from {how_long} of clean traffic, less than one "
             f"false alarm takes at {budget_per_hour:g} an hour: they will give more than that"
         )
     return rivals, notes
