@@ -10,7 +10,7 @@ from ecustream.errors import InputError
 from training.baselines.columns import PduNumbers, joined
 from training.evaluation.candidates import DETECTOR, Running, told_lines
 from training.evaluation.cases import Case
-from training.evaluation.judge import Judged, Plan, detector_at, told_of
+from training.evaluation.judging import Judged, Plan, detector_at, told_of
 from training.evaluation.results import Other, Told, TraceResult, as_spans
 from training.evaluation.scan import Opened, scan
 from training.evaluation.summary import counted_hits, set_aside
@@ -41,7 +41,7 @@ def compare_lines(
     Raises:
         InputError: the bundles read other lines from the trace.
     """
-    running = Running(detector_at(other, plan.budget_per_hour, plan.join_ns))
+    running = Running(detector_at(other.calibration, plan.budget_per_hour, plan.join_ns))
     numbers = PduNumbers()
     columns = []
     names: list[str] = []

@@ -11,7 +11,7 @@ from ecustream.detect.detector import ALL_EVIDENCE, Detector, Thresholds
 from ecustream.events import Event
 from training.baselines import IntervalRule
 from training.evaluation.paper_filter import PaperFilter
-from training.evaluation.scan import Scored
+from training.evaluation.scored import Scored
 from training.measures.intervals import Bools, Times
 from training.metrics import Span
 

@@ -12,11 +12,11 @@ from ecustream.knowledge import calibration_of, names_of
 from ecustream.ledger import Ledger
 from ecustream.run.gaps import split_at_gaps
 from ecustream.run.source import TraceLines
-from ecustream.scores import ScoreBlock
 from ecustream.scoring.bundle import Bundle
 from ecustream.scoring.manifest import BundleInfo, read_bundle
+from training.evaluation.scored import Scored
 
-__all__ = ["Opened", "Scored", "open_bundle", "scan"]
+__all__ = ["Opened", "open_bundle", "scan"]
 
 
 class Opened(NamedTuple):
@@ -47,14 +47,6 @@ def _digests(told: Any) -> set[str]:
         return set()
     own = {str(told["sha256"])} if "sha256" in told else set()
     return own.union(*(_digests(part) for part in told.values()))
-
-
-class Scored(NamedTuple):
-    """The next lines: their scores, why they do not follow the ones before ("" where they do), bytes read."""
-
-    block: ScoreBlock
-    gap: str
-    bytes_read: int
 
 
 def open_bundle(

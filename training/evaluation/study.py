@@ -10,14 +10,15 @@ import msgspec
 import ecustream
 from ecustream.errors import ConfigError, InputError
 from ecustream.progress import WorkProgress
-from training.baselines.beside import RivalsBeside
 from training.baselines.columns import PduNumbers
 from training.baselines.rival import Rival
 from training.evaluation.against import compare_lines, differences
 from training.evaluation.annotations import quality_note
+from training.evaluation.beside import JudgeBeside
 from training.evaluation.cases import Case, digest_of, read_cases
 from training.evaluation.hindsight import best_rows
-from training.evaluation.judge import JUDGES, Plan, TooShortError, judge
+from training.evaluation.judge import judge
+from training.evaluation.judging import JUDGES, Plan, TooShortError, Yardstick
 from training.evaluation.results import Row, TraceResult
 from training.evaluation.rivals import annotations_of, chosen_baselines, fit_rivals
 from training.evaluation.scan import Opened, open_bundle
@@ -30,7 +31,7 @@ __all__ = ["Study", "evaluate", "run_study"]
 _MUCH_COVERED = 0.5
 _BUDGETS = (1.0, 10.0, 100.0, 1000.0)
 _MUCH_TRAFFIC_BYTES = 4_000_000
-"""From here on it is worth seconds to start a process for the baselines."""
+"""From here on it is worth seconds to start a process that judges."""
 _VERSION = [2, ecustream.__version__]
 """Results of another version are not mixed with these: they may be counted in another way."""
 
@@ -198,9 +199,17 @@ def _work(
     """Judge what is not done; sentences on what could not be. Those `of_rivals` are kept with the traces."""
     notes = []
     sizes = [case.path.stat().st_size * (1 if other is None else 2) for case in cases]
+    yardstick = Yardstick(
+        opened.calibration,
+        opened.info.receptive_field_tokens,
+        frozenset(opened.fitted_on()),
+        plan,
+        rivals,
+        numbers,
+    )
     own_process = sum(sizes) > _MUCH_TRAFFIC_BYTES and (os.cpu_count() or 1) > 1
     with (
-        RivalsBeside(rivals, plan.join_ns, own_process) as beside,
+        JudgeBeside(yardstick, own_process) as beside,
         WorkProgress("evaluating", sum(sizes)) as progress,
     ):
 
@@ -210,7 +219,7 @@ def _work(
         for number, case in enumerate(cases):
             done = sum(sizes[:number])
             try:
-                judged = judge(case, opened, beside, numbers, plan, reader(done, case.name))
+                judged = judge(case, opened, beside, reader(done, case.name))
             except TooShortError as short:
                 notes.append(str(short))
                 store.results.pop(case.name, None)

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.baselines.beside import RivalsBeside
 from training.baselines.columns import PduNumbers
+from training.evaluation.beside import JudgeBeside
 from training.evaluation.cases import Case, read_cases
-from training.evaluation.judge import Judged, Plan, judge
+from training.evaluation.judge import judge
+from training.evaluation.judging import Judged, Plan, Yardstick
 from training.evaluation.rivals import chosen_baselines, fit_rivals
 from training.evaluation.scan import open_bundle
 
@@ -30,7 +31,10 @@ def once_and_twice(
     plan = Plan(1.0, (1.0, 1000.0), S // 2)
     labels = read_cases([faulty_trace])[0].labels
     cases = [Case(p.stem, p, "", "", labels, None, []) for p in (faulty_trace, path)]
-    one, two = (judge(case, opened, RivalsBeside(rivals, S // 2), numbers, plan) for case in cases)
+    yardstick = Yardstick(
+        opened.calibration, opened.info.receptive_field_tokens, frozenset(), plan, rivals, numbers
+    )
+    one, two = (judge(case, opened, JudgeBeside(yardstick)) for case in cases)
     return one, two
 
 

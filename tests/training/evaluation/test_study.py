@@ -10,10 +10,11 @@ import pytest
 from scipy.stats import chi2
 
 import ecustream
-from training.baselines.beside import RivalsBeside
 from training.baselines.columns import PduNumbers
+from training.evaluation.beside import JudgeBeside
 from training.evaluation.cases import Case, digest_of, read_cases
-from training.evaluation.judge import JUDGES, Plan, judge
+from training.evaluation.judge import judge
+from training.evaluation.judging import JUDGES, Plan, Yardstick
 from training.evaluation.results import Drawing, Ranked, Row, Told, TraceResult
 from training.evaluation.scan import open_bundle
 from training.evaluation.study import Study, run_study
@@ -210,7 +211,10 @@ def test_regions_are_those_of_the_lines(faulty_trace: Path, bundle_path: Path) -
     """Of the lines that were told, by both judges, in the order of time."""
     opened = open_bundle(bundle_path)
     plan = Plan(1.0, (1.0,), S // 2)
-    judged = judge(read_cases([faulty_trace])[0], opened, RivalsBeside([], plan.join_ns), PduNumbers(), plan)
+    yardstick = Yardstick(
+        opened.calibration, opened.info.receptive_field_tokens, frozenset(), plan, [], PduNumbers()
+    )
+    judged = judge(read_cases([faulty_trace])[0], opened, JudgeBeside(yardstick))
     row = judged.result.rows[0]
     order = np.argsort(judged.scores.times_ns, kind="stable")
     times, told = judged.scores.times_ns[order], judged.told[order]
