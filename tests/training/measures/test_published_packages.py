@@ -1,4 +1,4 @@
-"""Measures beside packages that publish them: `pip install '.[oracles]'`; skipped without."""
+"""Measures beside packages that publish them; aeon, which is large, by `pip install '.[oracles]'`."""
 
 import numpy as np
 import pytest
