@@ -61,4 +61,5 @@ def _reached(one: Sensitivity, unit: str) -> str:
     def text(size: float | None) -> str:
         return "beyond" if size is None else f"{size:.3g}"
 
-    return f"{text(one.size)} {unit} ({text(one.low)} to {text(one.high)})"
+    size = "beyond" if one.size is None else f"{one.size:.3g} {unit}"
+    return f"{size} ({text(one.low)} to {text(one.high)})"

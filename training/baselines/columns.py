@@ -49,11 +49,13 @@ class PduNumbers:
 
     Attributes:
         keys: by number.
+        names: of each PDU, by number.
         sources: interface or bus of each PDU, by number.
     """
 
     def __init__(self) -> None:
         self.keys: list[str] = []
+        self.names: list[str] = []
         self.sources: list[str] = []
         self._number_of: dict[str, int] = {}
 
@@ -65,6 +67,7 @@ class PduNumbers:
                 if line.stream.key not in self._number_of:
                     self._number_of[line.stream.key] = len(self.keys)
                     self.keys.append(line.stream.key)
+                    self.names.append(line.stream.name)
                     self.sources.append(line.stream.source)
         return Columns(
             np.array([line.time_ns for line in lines], dtype=np.int64),

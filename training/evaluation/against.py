@@ -44,14 +44,10 @@ def compare_lines(
     running = Running(detector_at(other.calibration, plan.budget_per_hour, plan.join_ns))
     numbers = PduNumbers()
     columns = []
-    names: list[str] = []
     for scored in scan(other, case.path):
         running.feed(scored)
         lines = scored.block.lines
         columns.append(numbers.columns(lines))
-        if len(names) < len(numbers.keys):
-            name_of = {line.stream.key: line.stream.name for line in lines}
-            names += [name_of.get(key, "") for key in numbers.keys[len(names) :]]
         progress(scored.bytes_read)
     read = joined(columns)
     if not np.array_equal(read.time_ns, judged.scores.times_ns):
@@ -61,7 +57,7 @@ def compare_lines(
     episodes = running.finish()
     order = np.argsort(read.time_ns, kind="stable")
     old = np.zeros(len(order), np.bool_)
-    old[order] = told_lines(episodes, read.time_ns[order], names, read.pdu[order])
+    old[order] = told_lines(episodes, read.time_ns[order], numbers.names, read.pdu[order])
     new = judged.told
     parts = (new & ~old, old & ~new, new & old)
     only_new, only_old, both = (int(part.sum()) for part in parts)

@@ -1,11 +1,14 @@
 """What judges lines in a process of its own, beside the one that scores them: each needs a whole core."""
 
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from typing import Any
 
 from ecustream.errors import EcustreamError
@@ -30,7 +33,7 @@ class JudgeBeside:
     """
 
     def __init__(self, yardstick: Yardstick, own_process: bool = False) -> None:
-        self._local = _Judge(yardstick)
+        self._local = None if own_process else _Judge(yardstick)
         self._pool: ProcessPoolExecutor | None = None
         if own_process:
             # Not forked: this process has threads.
@@ -50,11 +53,13 @@ class JudgeBeside:
     def begin(self, case: Case) -> None:
         """A trace begins."""
         self._pack = Packer()
+        # What a trace that failed has left.
+        self._answers.clear()
         self._ask("begin", case)
 
     def add(self, scored: Scored) -> None:
         """Take the next lines; the lists of a block must not change later."""
-        if self._pool is None:
+        if self._local is not None:
             self._local.add(scored)
         else:
             self._ask("unpack", self._pack(scored))
@@ -84,7 +89,8 @@ class JudgeBeside:
             return self._answers.popleft().result() if wait else None
         except BrokenProcessPool:
             raise EcustreamError(
-                "the process that judges was killed; if memory ran out, name fewer by --baselines"
+                "the process that judges ended; if memory ran out, name fewer by --baselines (a script must "
+                'guard its start by `if __name__ == "__main__":`)'
             ) from None
 
 
@@ -122,7 +128,16 @@ _here: dict[str, _Judge] = {}
 def _begin_process(yardstick: Yardstick) -> None:
     # Ctrl-C goes to the whole group; who asked ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _here["judge"] = _Judge(yardstick)
+
+
+def _end_with_parent() -> None:
+    """Nobody else ends this process where the one that asked was killed."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _in_process(what: str, *given: Any) -> Any:

@@ -61,6 +61,7 @@ def read_cases(traces: Sequence[Path]) -> list[Case]:
     """
     of_name: dict[str, Case] = {}
     for path in traces:
+        sha256 = digest_of(path)
         name = path.name.split(".", 1)[0]
         if name in of_name:
             raise InputError(f"{path}: {of_name[name].path} is called {name} as well; rename one of them")
@@ -72,7 +73,7 @@ def read_cases(traces: Sequence[Path]) -> list[Case]:
         of_name[name] = Case(
             name=name,
             path=path,
-            sha256=digest_of(path),
+            sha256=sha256,
             truth_sha256=hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest(),
             labels=labels or None,
             annotator=read_labels(there["annotator"]) if "annotator" in there else None,

@@ -1,6 +1,7 @@
 """The command `evaluate`."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -77,7 +78,7 @@ def evaluate_command(
     if as_json == Path("-"):
         print(text)
     else:
-        console = Console(width=None if sys.stdout.isatty() else 200)
+        console = Console(width=max(shutil.get_terminal_size().columns, 160) if sys.stdout.isatty() else 200)
         show(console, study.report, kinds)
         if as_json is not None:
             with disk_errors(as_json, "the report"):

@@ -135,7 +135,6 @@ class Judging:
         self._scores = LineScores(calibration)
         self._columns: list[Columns] = []
         self._set_aside: list[tuple[int, int]] = []
-        self._names: list[str] = []
         self._last_ns = 0
 
     def add(self, scored: Scored) -> None:
@@ -155,9 +154,6 @@ class Judging:
             run.add(columns)
         for by, mean in self._means.items():
             self._marks[by].append(mean(lines))
-        if len(self._names) < len(numbers.keys):
-            name_of = {line.stream.key: line.stream.name for line in lines}
-            self._names += [name_of.get(key, "") for key in numbers.keys[len(self._names) :]]
         newest_ns = lines[-1].time_ns
         self._last_ns = newest_ns if scored.gap else max(self._last_ns, newest_ns)
 
@@ -190,7 +186,7 @@ class Judging:
             episodes = machine.finish()
             row = Row(machine.name, told_of(episodes))
             if machine.names_pdus:
-                told_by_row = lines_of.told(episodes, self._names, pdu)
+                told_by_row = lines_of.told(episodes, self._by.numbers.names, pdu)
                 row.lines, row.regions = lines_of.counted(told_by_row), lines_of.regions(told_by_row)
                 if machine.name == DETECTOR:
                     told = told_by_row

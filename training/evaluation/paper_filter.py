@@ -20,13 +20,13 @@ _Flags = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Bools]
 class PaperFilter:
     """Collects scored lines; episodes as `ecustream.detect.perplexity.PerplexityFilter` has them.
 
-    One difference: a pause of a bus longer than `join_ns` always ends its episode, there only if the filter
-    has closed meanwhile.
+    One difference: a pause of a bus as long as `join_ns` always ends its episode, there only if the filter
+    has closed meanwhile; with several buses one often pauses while others keep the filter open.
 
     Args:
         threshold: perplexity that a line must exceed.
         width: how many lines in a row, of any PDU, open the filter, and how many below it close it.
-        join_ns: findings of a bus at most so far apart are one episode.
+        join_ns: findings of a bus less than this apart are one episode.
     """
 
     def __init__(self, threshold: float, width: int, join_ns: int) -> None:
@@ -84,7 +84,7 @@ class PaperFilter:
     ) -> list[tuple[Span, frozenset[str]]]:
         if not len(times_ns):
             return []
-        starts = np.flatnonzero(np.diff(told_ns, prepend=told_ns[0] - self._join_ns - 1) > self._join_ns)
+        starts = np.flatnonzero(np.diff(told_ns, prepend=told_ns[0] - self._join_ns - 1) >= self._join_ns)
         stops = np.append(starts[1:], len(told_ns))
         return [
             (

@@ -32,7 +32,7 @@ _MUCH_COVERED = 0.5
 _BUDGETS = (1.0, 10.0, 100.0, 1000.0)
 _MUCH_TRAFFIC_BYTES = 4_000_000
 """From here on it is worth seconds to start a process that judges."""
-_VERSION = [2, ecustream.__version__]
+_VERSION = [3, ecustream.__version__]
 """Results of another version are not mixed with these: they may be counted in another way."""
 
 

@@ -16,7 +16,7 @@ from training.evaluation import beside as module
 from training.evaluation.beside import JudgeBeside
 from training.evaluation.cases import Case, read_cases
 from training.evaluation.judge import judge
-from training.evaluation.judging import Judged, Plan, TooShortError, Yardstick
+from training.evaluation.judging import Judged, Judging, Plan, TooShortError, Yardstick
 from training.evaluation.rivals import chosen_baselines, fit_rivals
 from training.evaluation.scan import Opened, open_bundle, scan
 from training.evaluation.scored import Packer, Unpacker
@@ -108,7 +108,7 @@ def test_killed_process_is_a_sentence(opened: Opened, yardstick: Make, faulty_tr
         assert there._pool is not None
         (pid,) = there._pool._processes
         os.kill(pid, signal.SIGKILL)
-        with pytest.raises(EcustreamError, match="the process that judges was killed"):
+        with pytest.raises(EcustreamError, match="the process that judges ended"):
             judge(case, opened, there)
 
 
@@ -117,3 +117,23 @@ def test_its_process_needs_no_torch() -> None:
     assert "torch" in sys.modules
     code = f"import sys, {module.__name__}; sys.exit('torch' in sys.modules)"
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0
+
+
+def test_pdus_are_told_by_name_whatever_was_numbered_before(
+    opened: Opened, yardstick: Make, faulty_trace: Path
+) -> None:
+    """Lines told are the same where baselines, or a trace before, have numbered the PDUs already."""
+    (case,) = read_cases([faulty_trace])
+    known = yardstick()
+    counts = []
+    for numbers in (PduNumbers(), known.numbers):
+        judging = Judging(case, known._replace(rivals=[], numbers=numbers))
+        for scored in scan(opened, faulty_trace):
+            # Small blocks: most PDUs are not in the first one.
+            for start in range(0, len(scored.block.lines), 5):
+                part = scored.block.part(slice(start, start + 5))
+                judging.add(scored._replace(block=part, gap=scored.gap if not start else ""))
+        rows = judging.finish([]).result.rows
+        counts.append({row.name: (row.lines, row.regions) for row in rows})
+    assert counts[0] == counts[1]
+    assert counts[0]["ecustream"][0]["labels"][0] > 0

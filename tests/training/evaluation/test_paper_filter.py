@@ -17,7 +17,7 @@ JOIN_NS = 40 * MS
 Told = list[tuple[Span, frozenset[str]]]
 
 marks = st.lists(
-    st.tuples(st.sampled_from("^^_w"), st.sampled_from("AB"), st.integers(-3, 12)), min_size=1, max_size=80
+    st.tuples(st.sampled_from("^^_w"), st.sampled_from("AB"), st.integers(-3, 9)), min_size=1, max_size=80
 )
 
 
