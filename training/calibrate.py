@@ -221,7 +221,8 @@ def calibrate(
 
     Args:
         intervals: all clean traffic.
-        held_out: scores of the last `held_out_share` of it, which the model was not trained on, in order.
+        held_out: scores of its last `held_out_share`, or of the newest lines of that, in order; the model was
+            not trained on them.
         held_out_share: 0 to 1.
     """
     overruns, judged = intervals.overruns()

@@ -9,10 +9,9 @@ from training.evaluation.results import TraceResult, as_spans
 from training.evaluation.study import Study
 from training.evaluation.summary import RANKED, set_aside
 from training.evaluation.tables import JUDGE_WORDS, PAPER, against_rows, budget, cell, hours, kind_rows, rates
-from training.measures.budgets import ScoredTrace
 from training.measures.page import Cell, Picture, Section, Table, page
 from training.measures.recall_plot import RecallCurve, plot_recall
-from training.measures.score_plot import plot_scores
+from training.measures.score_plot import ScoredTrace, plot_scores
 
 __all__ = ["document"]
 

@@ -2,23 +2,39 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from training.labels import Label
 from training.measures import theme
-from training.measures.budgets import ScoredTrace
-from training.measures.intervals import Interval, Intervals
+from training.measures.intervals import NOWHERE, Interval, Intervals, Scores, Times
 from training.measures.picture import svg_of
 from training.metrics import Span, match
 
-__all__ = ["plot_scores"]
+__all__ = ["ScoredTrace", "plot_scores"]
 
 COLUMNS = 1200
 """The score's line has so many steps at most: of each, the highest and the lowest score are drawn."""
 MOST_DOTS = 800
 NARROWEST = 0.003
 """An interval is drawn no narrower than this share of the trace."""
+
+
+class ScoredTrace(NamedTuple):
+    """One score for each line of a trace.
+
+    Attributes:
+        times_ns: sorted, shape (lines,).
+        scores: higher for stranger, finite, shape (lines,).
+        labels: true faults, sorted by start; none for clean traffic.
+        set_aside: where nothing counts, such as capture gaps.
+    """
+
+    times_ns: Times
+    scores: Scores
+    labels: Sequence[Label] = ()
+    set_aside: Intervals = NOWHERE
 
 
 def plot_scores(

@@ -16,9 +16,8 @@ from training.finetune import Finetuned, finetune_model
 from training.fit import FitSettings, fit
 from training.labels import beside, read_labels
 from training.lora import open_model
-from training.measures.budgets import ScoredTrace
 from training.measures.intervals import runs
-from training.measures.score_plot import plot_scores
+from training.measures.score_plot import ScoredTrace, plot_scores
 from training.metrics import Span
 from training.recipe import RECIPES, Recipe
 from training.reproduction.plan import ObjectiveRun, Plan, StartRun

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from training.labels import Label
-from training.measures.budgets import ScoredTrace
 from training.measures.events import EventMeasures
 from training.measures.intervals import union
 from training.measures.page import Picture, Section, Table, page
 from training.measures.rates import HOUR_NS
 from training.measures.recall_plot import RecallCurve, look, plot_recall
-from training.measures.score_plot import plot_scores
+from training.measures.score_plot import ScoredTrace, plot_scores
 from training.metrics import Span
 
 S = 1_000_000_000
